@@ -1,0 +1,130 @@
+#ifndef BLOCKMAP_MAP_MAP_STORE_H_
+#define BLOCKMAP_MAP_MAP_STORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "blockmap/base/block_device.h"
+#include "blockmap/base/result.h"
+#include "blockmap/base/task.h"
+#include "blockmap/map/block_map.h"
+#include "blockmap/map/region.h"
+#include "blockmap/map/superblock.h"
+
+namespace bootstream {
+
+// What the map must know of the image to place things; filled from a manifest
+// by the caller, so that `map` does not need `image`.
+struct ImageFacts {
+  Grid grid;
+  std::function<bool(ImageChunk)> is_zero;  // zero in the manifest
+  std::function<bool(ImageChunk)> is_kept;  // boot set or pinned
+};
+
+// The block map on a disk: the only writer of superblock, journal, checkpoint
+// and anchor (format.md section 2, rules in section 3).  Changes are made in
+// memory at once and are durable when a later Commit() has returned OK.
+//
+//   kOpen --any metadata write or flush fails--> kFailed   (left only by Open)
+//
+// One thread; calls may overlap.  `device` must outlive the store.
+class MapStore {
+ public:
+  struct CreateOptions {
+    // Identity, image, source and strings filled in; places, epochs, sequence
+    // are the store's to fill.
+    Superblock superblock;
+    std::vector<DiskExtent> region;       // base region, ascending
+    std::vector<std::byte> manifest_file;  // stored as the manifest chain
+    ImageFacts image;
+    uint32_t journal_chunks = 8;  // length of a journal chain
+    uint64_t spare_chunks = 16;
+    // Superblocks go to the first suitable chunks of this list; the region
+    // file's whole chunks in file order, so that a scan finds them early.
+    std::vector<DiskChunk> superblock_order;
+  };
+  // Lay down manifest, empty checkpoint and journal, then the superblocks.
+  // Until this has returned OK there is no migration.  kNoSpace: the region is
+  // too small for the metadata.
+  static Task<Result<std::unique_ptr<MapStore>>> Create(BlockDevice& device,
+                                                        CreateOptions options);
+
+  // The newest valid superblock in the slots of `chunks` / of the chunks of a
+  // region file (the two slots at the start of each).  kNotFound: none.
+  static Task<Result<Superblock>> ReadSuperblock(BlockDevice& device,
+                                                 uint32_t chunk_bytes,
+                                                 SuperblockChunks chunks);
+  static Task<Result<Superblock>> ScanForSuperblock(
+      BlockDevice& device, uint32_t chunk_bytes,
+      std::span<const DiskChunk> chunks);
+  // The manifest file that `superblock` names; checked by the chain's
+  // checksums only: Manifest::OpenPinned checks the digest.
+  static Task<Result<std::vector<std::byte>>> ReadManifest(
+      BlockDevice& device, const Superblock& superblock);
+
+  // Read the checkpoint and replay the journal.  An unfinished tail is dropped.
+  // kCorrupt: what the superblock vouches for is not there, or the map
+  // contradicts itself (two users of one chunk, a place that is not ours).
+  // With `read_only` nothing is ever written and changes are refused.
+  static Task<Result<std::unique_ptr<MapStore>>> Open(
+      BlockDevice& device, const Superblock& superblock, ImageFacts image,
+      bool read_only = false);
+
+  ~MapStore();
+
+  const Superblock& superblock() const;
+  const BlockMap& map() const;
+  const Region& region() const;
+  Grid disk_grid() const;  // chunk size of the image over the whole disk
+
+  // --- Changes: in memory now, durable with the next Commit() ---
+
+  // A chunk for `wish`, reserved; use it in SetChunk or SetRelocation, or give
+  // it back with Release.  nullopt: full (`use_spare`: region.h).
+  std::optional<DiskChunk> Allocate(const PlacementWish& wish,
+                                    bool use_spare = false);
+  bool AllocateAt(DiskChunk chunk);  // exactly this one, if it is free
+  void Release(DiskChunk chunk);
+
+  // The state of an image chunk from now on.  A disk chunk that it leaves is
+  // free once a Commit() that began later has returned OK.
+  // REQUIRES: a new location was allocated; dirty is a subset of valid.
+  void SetChunk(ImageChunk chunk, const ChunkState& state);
+  // The source's chunk is now in `now` (allocated, its content flushed by the
+  // Commit that follows); its old place joins the region as reserved for the
+  // caller: use it in SetChunk, or Release it after Commit.
+  // nullopt: it is back in its place, which leaves the region.
+  void SetRelocation(DiskChunk source, std::optional<DiskChunk> now);
+  void AddPatch(ImageChunk chunk, Patch patch);
+
+  // Make every change up to here durable: flush (so that data written before
+  // is stable), journal, flush.  Calls that overlap share one commit.  With no
+  // change to record it still flushes.  May write a checkpoint.
+  Task<Status> Commit();
+  bool has_changes() const;  // not yet in a durable commit
+
+  // Commit, then change superblock fields (not places or epochs) and make that
+  // durable.
+  Task<Status> UpdateSuperblock(const std::function<void(Superblock&)>& change);
+
+  // Write a checkpoint and start the journal afresh, now.
+  Task<Status> Checkpoint();
+
+  // Write the anchor at `offset` (its chunk must be ours, and is metadata from
+  // now on), or zero it and give its chunk to nobody.
+  Task<Status> WriteAnchor(uint64_t offset);
+  Task<Status> ClearAnchor();
+
+ private:
+  class Impl;
+  explicit MapStore(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace bootstream
+
+#endif  // BLOCKMAP_MAP_MAP_STORE_H_

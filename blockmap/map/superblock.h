@@ -1,0 +1,139 @@
+#ifndef BLOCKMAP_MAP_SUPERBLOCK_H_
+#define BLOCKMAP_MAP_SUPERBLOCK_H_
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "blockmap/base/result.h"
+#include "blockmap/base/types.h"
+
+// Anchor, stub and superblock: the few sectors that everything else hangs from
+// (format.md 2.1 to 2.4).  Pure: encode, decode, choose.
+
+namespace bootstream {
+
+inline constexpr uint64_t kNone = ~uint64_t{0};
+
+enum class TableType : uint32_t { kNone = 0, kMbr = 1, kGpt = 2 };
+
+// Life of a migration (format.md 2.8).
+enum class Phase : uint32_t {
+  kReleased = 1,
+  kStaged,
+  kRelocated,
+  kStubbed,
+  kWritten,
+  kArmed,
+  kStreaming,
+  kComplete,
+  kCommitted,
+  kSettled,
+  kRollingBack,
+  kParked,
+};
+std::string_view PhaseName(Phase phase);  // "released", "rolling-back", ...
+
+struct FeatureMasks {
+  uint64_t refuse = 0;
+  uint64_t ignore = 0;
+  uint64_t clear = 0;
+  bool operator==(const FeatureMasks&) const = default;
+};
+
+struct DiskIdentity {
+  uint64_t size_bytes = 0;
+  uint32_t sector_bytes = kSectorBytes;
+  TableType table_type = TableType::kNone;
+  std::array<std::byte, 16> source_table_id{};
+  Sha256 serial_sha256{};
+  bool operator==(const DiskIdentity&) const = default;
+};
+
+using SuperblockChunks = std::array<DiskChunk, 2>;
+
+struct Anchor {
+  uint32_t chunk_bytes = kChunkBytesDefault;
+  FeatureMasks features;
+  uint64_t sequence = 0;
+  Uuid migration_id{};
+  DiskIdentity disk;
+  std::array<std::byte, 16> target_table_id{};
+  SuperblockChunks superblock_chunks{};
+};
+
+// Byte offsets of the two candidates on a disk; A, then B.
+std::array<uint64_t, 2> AnchorCandidates(uint64_t disk_size_bytes);
+inline constexpr uint32_t kAnchorBytes = 4096;  // read at each candidate
+
+std::array<std::byte, kSectorBytes> EncodeAnchor(const Anchor& anchor);
+// The newest valid anchor in the 4096 bytes of a candidate.  kNotFound: there
+// is none (zeroes, or anything else that is not ours); kUnsupported: newer.
+Result<Anchor> DecodeAnchor(std::span<const std::byte> candidate);
+
+struct Stub {
+  uint32_t chunk_bytes = kChunkBytesDefault;
+  FeatureMasks features;
+  Uuid migration_id{};
+  DiskIdentity disk;
+  SuperblockChunks superblock_chunks{};
+};
+// A whole boot sector with its boot code.
+std::array<std::byte, kSectorBytes> EncodeStub(const Stub& stub);
+// kNotFound: LBA 0 is no stub.
+Result<Stub> DecodeStub(std::span<const std::byte> sector);
+
+struct Superblock {
+  uint32_t chunk_bytes = kChunkBytesDefault;
+  FeatureMasks features;
+  uint64_t sequence = 0;
+  Uuid migration_id{};
+  DiskIdentity disk;
+  Phase phase = Phase::kReleased;
+  bool healthy_once = false;
+  bool committed = false;
+  bool give_up_source_when_full = false;
+  bool guaranteed = false;
+  bool rollback_wished = false;
+  uint64_t image_bytes = 0;
+  uint64_t image_version = 0;
+  Sha256 manifest_digest{};
+  uint64_t manifest_bytes = 0;
+  std::array<std::byte, 16> target_table_id{};
+  SuperblockChunks superblock_chunks{};
+  uint64_t anchor_offset = kNone;
+  DiskChunk checkpoint_chunk{kNone};
+  uint64_t checkpoint_epoch = 0;
+  DiskChunk journal_chunk{kNone};
+  uint64_t journal_epoch = 0;
+  uint64_t journal_sequence = 0;
+  DiskChunk manifest_chunk{kNone};
+  uint64_t manifest_epoch = 0;
+  uint64_t next_epoch = 1;
+  uint32_t boots_without_health = 0;
+  uint64_t boots_total = 0;
+  uint64_t source_fs_offset = kNone;
+  Uuid source_fs_uuid{};
+  Sha256 source_fingerprint{};
+  uint64_t region_chunk_count = 0;
+  std::string image_name;
+  std::string network;
+  std::vector<std::string> server_urls;
+};
+
+inline constexpr uint32_t kSuperblockBytes = kBlockBytes;
+inline constexpr uint32_t kSuperblockSlots = 2;
+
+// kInvalid if names and URLs do not fit.
+Result<std::array<std::byte, kSuperblockBytes>> EncodeSuperblock(
+    const Superblock& superblock);
+// kNotFound: no superblock here; kCorrupt: one that is damaged or makes no
+// sense; kUnsupported: newer.
+Result<Superblock> DecodeSuperblock(std::span<const std::byte> block);
+
+}  // namespace bootstream
+
+#endif  // BLOCKMAP_MAP_SUPERBLOCK_H_
