@@ -197,6 +197,7 @@ class AsyncSharedMutex {
         mutex->Unlock(exclusive_);
       }
     }
+    bool held() const { return mutex_ != nullptr; }
 
    private:
     AsyncSharedMutex* mutex_ = nullptr;
@@ -218,6 +219,10 @@ class AsyncSharedMutex {
   // auto guard = co_await mutex.Lock();
   Awaiter Lock() { return Awaiter{*this, true}; }
   Awaiter LockShared() { return Awaiter{*this, false}; }
+  // Exclusive if that is possible without waiting; else a Guard not held().
+  Guard TryLockNow() {
+    return TryLock(true) ? Guard(this, true) : Guard();
+  }
   // Nobody holds it and nobody waits.
   bool idle() const { return holders_ == 0 && waiters_.empty(); }
 

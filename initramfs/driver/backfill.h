@@ -1,0 +1,75 @@
+#ifndef INITRAMFS_DRIVER_BACKFILL_H_
+#define INITRAMFS_DRIVER_BACKFILL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blockmap/base/executor.h"
+#include "blockmap/base/task.h"
+#include "initramfs/driver/engine.h"
+
+namespace bootstream {
+
+// Brings in, behind the user's back, what nobody has read yet: the traced reads
+// of a boot in their order, then everything in the order of the packs, so that
+// requests are long.  When every chunk is there it says so durably
+// (Phase::kComplete).  One thread, the executor's.
+class Backfill {
+ public:
+  struct Options {
+    bool start_paused = false;
+    // A paused start resumes by itself after this long; zero: never.
+    Executor::Duration resume_after{0};
+    uint64_t bytes_per_second = 0;  // compressed; 0: no limit
+    uint32_t parallel_fetches = 48;
+  };
+  enum class State : uint8_t { kPaused, kRunning, kRegionFull, kComplete };
+
+  // All must outlive the Backfill, which must outlive the executor's last turn.
+  Backfill(Executor& executor, StreamEngine& engine, MapStore& store,
+           Options options);
+
+  void Start();
+  void Pause();
+  void Resume();
+  void SetLimit(uint64_t bytes_per_second) { limit_ = bytes_per_second; }
+  // Take up no new chunk; for the end of the program.
+  void Stop();
+
+  State state() const { return state_; }
+  uint64_t limit_bytes_per_second() const { return limit_; }
+  const std::string& failure() const { return failure_; }
+  // Set when the image is complete and that is durable.
+  Event& completed() { return completed_; }
+
+ private:
+  Task<void> Run();
+  Task<void> Worker(Event& all_done, uint32_t& running);
+  Task<Status> AuditBootSet();
+  Task<Status> DeclareComplete();
+  void MakeOrder();
+  // Waits while paused and while the rate is used up.
+  Task<void> WaitForTurn(uint64_t bytes);
+
+  Executor& executor_;
+  StreamEngine& engine_;
+  MapStore& store_;
+  Options options_;
+  State state_ = State::kPaused;
+  bool stopped_ = false;
+  uint64_t limit_;
+  std::unique_ptr<Event> resumed_ = std::make_unique<Event>();
+  Executor::Duration rate_free_at_{0};
+  std::vector<ImageChunk> order_;
+  size_t next_ = 0;
+  std::string failure_;
+  Event completed_;
+};
+
+std::string_view BackfillStateName(Backfill::State state);
+
+}  // namespace bootstream
+
+#endif  // INITRAMFS_DRIVER_BACKFILL_H_

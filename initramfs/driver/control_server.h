@@ -1,0 +1,41 @@
+#ifndef INITRAMFS_DRIVER_CONTROL_SERVER_H_
+#define INITRAMFS_DRIVER_CONTROL_SERVER_H_
+
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "blockmap/base/io_loop.h"
+#include "blockmap/base/unique_fd.h"
+
+namespace bootstream {
+
+// Answers JSON lines on a Unix socket (control.md).  Thread of the loop.
+class ControlServer {
+ public:
+  // Gets a request object, gives the reply object, whenever it is ready.
+  using Handler = std::function<Task<nlohmann::json>(nlohmann::json)>;
+
+  // Bind `path` (an old socket there is replaced) with mode 0600 and listen.
+  static Result<std::unique_ptr<ControlServer>> Listen(
+      IoLoop& loop, const std::string& path, Handler handler);
+
+ private:
+  ControlServer(IoLoop& loop, UniqueFd fd, Handler handler)
+      : loop_(loop), fd_(std::move(fd)), handler_(std::move(handler)) {}
+  Task<void> AcceptLoop();
+  Task<void> Serve(UniqueFd client);
+  Task<nlohmann::json> Answer(std::string line);
+
+  IoLoop& loop_;
+  UniqueFd fd_;
+  Handler handler_;
+};
+
+// `{"ok": false, "error": message}`
+nlohmann::json ControlError(const std::string& message);
+
+}  // namespace bootstream
+
+#endif  // INITRAMFS_DRIVER_CONTROL_SERVER_H_

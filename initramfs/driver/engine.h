@@ -1,0 +1,182 @@
+#ifndef INITRAMFS_DRIVER_ENGINE_H_
+#define INITRAMFS_DRIVER_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "blockmap/base/block_device.h"
+#include "blockmap/base/block_service.h"
+#include "blockmap/base/executor.h"
+#include "blockmap/image/chunk_source.h"
+#include "blockmap/image/manifest.h"
+#include "blockmap/map/map_store.h"
+#include "initramfs/driver/chunk_locks.h"
+
+namespace bootstream {
+
+// What the engine has done since it started; blocks and chunks, not bytes.
+struct EngineStatistics {
+  uint64_t reads = 0;
+  uint64_t writes = 0;
+  uint64_t demand_misses = 0;
+  uint64_t demand_misses_stored_in_region = 0;  // not at home
+  uint64_t prefetched_chunks = 0;               // every class but demand
+  uint64_t evicted_chunks = 0;
+  uint64_t healed_chunks = 0;  // a clean chunk could not be read
+  uint64_t patches = 0;
+  uint64_t intents = 0;
+};
+
+// The streaming block device: the target image, of which every block is where
+// the map says, or zero, or fetched when it is first read.  No front end, no
+// network and no clock of its own.
+//
+// How the invariants of the design are kept here:
+//  2. Only ChunkSource hands out bytes of the image, and it has checked them.
+//  3. A clean valid block is overwritten only after its dirty bit is durable;
+//     a download is stored only into blocks that are not valid.
+//  4. Flush is MapStore::Commit: data, flush, journal, flush.
+//  6. A download is recorded lazily; a demand miss is always answered, and
+//     stored if a free or clean chunk can be found.
+//  8. One download at a time for a chunk; a write waits for the disk only.
+//
+// One thread, the executor's.  Everything given must outlive the engine; no
+// call may be under way when it is destroyed.
+class StreamEngine final : public BlockService {
+ public:
+  struct Options {
+    // A change that no flush asks for is committed after this long.
+    Executor::Duration commit_delay = std::chrono::seconds(1);
+    // Nothing is stored or written; for looking at a disk.
+    bool read_only = false;
+  };
+
+  StreamEngine(Executor& executor, BlockDevice& device, MapStore& store,
+               ChunkSource& source, std::shared_ptr<const Manifest> manifest,
+               Options options);
+  ~StreamEngine() override;
+
+  uint64_t size_bytes() const override { return grid_.size_bytes; }
+  Task<Status> Read(uint64_t offset, std::span<std::byte> out) override;
+  Task<Status> Write(uint64_t offset, std::span<const std::byte> data,
+                     bool fua) override;
+  Task<Status> Flush() override;
+  Task<Status> Discard(uint64_t offset, uint64_t size) override;
+  Task<Status> WriteZeroes(uint64_t offset, uint64_t size, bool fua) override;
+
+  // Bring the missing blocks of `chunk` to the disk.  OK if there is nothing to
+  // do; kNoSpace: the region is full and nothing may be evicted for it.
+  Task<Status> Hydrate(ImageChunk chunk, FetchClass fetch_class);
+  // Whether some block of `chunk` is neither on the disk nor known to be zero.
+  bool IsMissing(ImageChunk chunk) const;
+  // A boot-set chunk at home is the truth even if firmware or a boot loader
+  // wrote to it before we ran: if it does not match the manifest any more, its
+  // blocks are dirty from now on.
+  Task<Status> AuditBootChunk(ImageChunk chunk);
+
+  // Commit what is pending and wait until nothing is under way.
+  Task<Status> Drain();
+
+  const EngineStatistics& statistics() const { return statistics_; }
+  const MapStore& store() const { return store_; }
+  const Manifest& manifest() const { return *manifest_; }
+
+ private:
+  // A download under way and all who wait for it.
+  struct Flight {
+    Event done;
+    Status status;
+    bool failed = false;   // to arrive; else `content` is there
+    bool demanded = false;
+    AlignedBuffer content;
+  };
+  // The part of a request that lies in one chunk; bytes from its start.
+  struct Piece {
+    ImageChunk chunk;
+    uint32_t begin = 0;
+    uint32_t end = 0;
+  };
+
+  template <typename Visit>
+  void ForEachPiece(uint64_t offset, uint64_t size, Visit visit) const;
+  uint64_t BlocksOf(const Piece& piece) const;         // touched
+  uint64_t CoveredBlocksOf(const Piece& piece) const;  // whole
+  uint64_t MissingBlocks(ImageChunk chunk, const ChunkState& state) const;
+  uint64_t DiskOffset(DiskChunk chunk) const {
+    return chunk.value * grid_.chunk_bytes;
+  }
+
+  // read_path.cc
+  Task<Status> ReadPiece(Piece piece, std::span<std::byte> out);
+  Task<Status> ReadLocal(Piece piece, const ChunkState& state,
+                         const Flight* flight, std::span<std::byte> out);
+  Task<Status> ReadDisk(uint64_t offset, std::span<std::byte> out);
+  Task<Status> DropUnreadable(ImageChunk chunk);
+
+  // hydrate.cc
+  std::shared_ptr<Flight> StartFlight(ImageChunk chunk, FetchClass fetch_class);
+  Task<void> RunFlight(ImageChunk chunk, FetchClass fetch_class,
+                       std::shared_ptr<Flight> flight);
+  Task<Status> Store(ImageChunk chunk, Flight& flight);
+  Task<std::optional<DiskChunk>> PlaceFor(ImageChunk chunk, bool must);
+  Task<bool> EvictOne();
+
+  // write_path.cc
+  Task<Status> WritePiece(Piece piece, std::span<const std::byte> data);
+  Task<Status> WriteExclusive(Piece piece, std::span<const std::byte> data);
+  Task<Status> Prepare(const Piece& piece, ChunkState& state);
+  Task<Status> Overwrite(const Piece& piece, ChunkState state,
+                         std::span<const std::byte> data);
+  Task<Status> WriteEdge(ImageChunk chunk, const ChunkState& state,
+                         uint32_t begin, std::span<const std::byte> data);
+  Task<Status> WriteDisk(uint64_t offset, std::span<const std::byte> data);
+  Task<Status> FillZeroes(DiskChunk place, ImageChunk chunk);
+  Task<Status> ZeroPiece(Piece piece);
+  Task<Status> ForgetContent(ImageChunk chunk);
+
+  // pinned.cc
+  Task<Status> MakeHome(ImageChunk chunk);
+  Task<Status> ClearHome(ImageChunk chunk);
+  Task<Status> MoveImageChunk(ImageChunk chunk);
+
+  void CommitSoon();
+  Task<void> RunLazyCommit();
+
+  Executor& executor_;
+  BlockDevice& device_;
+  MapStore& store_;
+  ChunkSource& source_;
+  std::shared_ptr<const Manifest> manifest_;
+  Options options_;
+  Grid grid_;
+  ChunkLocks locks_;
+  std::unordered_map<ImageChunk, std::shared_ptr<Flight>> flights_;
+  ImageChunk evict_cursor_;
+  bool commit_scheduled_ = false;
+  EngineStatistics statistics_;
+  // Set false by the destructor: timers that fire later do nothing.
+  std::shared_ptr<bool> alive_;
+};
+
+template <typename Visit>
+void StreamEngine::ForEachPiece(uint64_t offset, uint64_t size,
+                                Visit visit) const {
+  const uint64_t end = offset + size;
+  for (uint64_t at = offset; at < end;) {
+    const uint64_t chunk = at / grid_.chunk_bytes;
+    const uint64_t start = grid_.offset_of(chunk);
+    const uint64_t stop = std::min<uint64_t>(end, start + grid_.chunk_bytes);
+    visit(Piece{ImageChunk{chunk}, static_cast<uint32_t>(at - start),
+                static_cast<uint32_t>(stop - start)},
+          at - offset);
+    at = stop;
+  }
+}
+
+}  // namespace bootstream
+
+#endif  // INITRAMFS_DRIVER_ENGINE_H_

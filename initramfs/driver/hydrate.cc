@@ -1,0 +1,169 @@
+#include <bit>
+#include <cstring>
+
+#include "blockmap/image/signing.h"
+#include "initramfs/driver/engine.h"
+
+namespace bootstream {
+namespace {
+
+// Calls `visit(first block, block count)` for each run of set bits.
+template <typename Visit>
+void ForEachRun(uint64_t mask, Visit visit) {
+  for (uint32_t block = 0; mask >> block != 0;) {
+    block += static_cast<uint32_t>(std::countr_zero(mask >> block));
+    const auto count = static_cast<uint32_t>(std::countr_one(mask >> block));
+    visit(block, count);
+    block += count;
+    if (block >= 64) break;
+  }
+}
+
+}  // namespace
+
+Task<Status> StreamEngine::Hydrate(ImageChunk chunk, FetchClass fetch_class) {
+  if (!IsMissing(chunk)) co_return OkStatus();
+  std::shared_ptr<Flight> flight = StartFlight(chunk, fetch_class);
+  co_await flight->done;
+  co_return flight->status;
+}
+
+std::shared_ptr<StreamEngine::Flight> StreamEngine::StartFlight(
+    ImageChunk chunk, FetchClass fetch_class) {
+  const bool demand = fetch_class == FetchClass::kDemand;
+  if (const auto found = flights_.find(chunk); found != flights_.end()) {
+    if (demand && !found->second->demanded) {
+      found->second->demanded = true;
+      source_.Promote(chunk, fetch_class);
+    }
+    return found->second;
+  }
+  auto flight = std::make_shared<Flight>();
+  flight->demanded = demand;
+  flights_.emplace(chunk, flight);
+  Spawn(RunFlight(chunk, fetch_class, flight));
+  return flight;
+}
+
+Task<void> StreamEngine::RunFlight(ImageChunk chunk, FetchClass fetch_class,
+                                   std::shared_ptr<Flight> flight) {
+  Result<AlignedBuffer> content = co_await source_.Fetch(chunk, fetch_class);
+  if (!content) {
+    flight->failed = true;
+    flight->status = content.error();
+  } else {
+    flight->content = std::move(*content);
+    if (!options_.read_only) {
+      Status stored = co_await Store(chunk, *flight);
+      flight->status = std::move(stored);
+    }
+  }
+  flights_.erase(chunk);
+  flight->done.Set();
+}
+
+// Only blocks that are not valid are written: whatever the target has written
+// meanwhile stays (invariant 3).
+Task<Status> StreamEngine::Store(ImageChunk chunk, Flight& flight) {
+  ChunkLocks::Guard guard = co_await locks_.Exclusive(chunk);
+  ChunkState state = store_.map().Get(chunk);
+  const uint64_t need = MissingBlocks(chunk, state);
+  if (need == 0) co_return OkStatus();
+  if (!state.location.on_disk()) {
+    const auto place = co_await PlaceFor(chunk, flight.demanded);
+    if (!place) co_return Error{ErrorCode::kNoSpace, "the region is full"};
+    state.location = Location::At(*place);
+  }
+  uint64_t patched = 0;
+  for (const Patch& patch : store_.map().PatchesOf(chunk)) {
+    patched |= uint64_t{1} << (patch.offset / kBlockBytes);
+  }
+  AlignedBuffer content(flight.content.size());
+  std::memcpy(content.data(), flight.content.data(), content.size());
+  store_.map().Merge(chunk, need, content.span());
+
+  std::vector<std::pair<uint32_t, uint32_t>> runs;
+  ForEachRun(need, [&](uint32_t first, uint32_t count) {
+    runs.emplace_back(first * kBlockBytes, count * kBlockBytes);
+  });
+  for (const auto& [begin, size] : runs) {
+    const uint64_t to = DiskOffset(state.location.chunk()) + begin;
+    const Status s =
+        co_await device_.Write(to, content.span().subspan(begin, size));
+    if (!s) {
+      if (!store_.map().Get(chunk).location.on_disk()) {
+        store_.Release(state.location.chunk());
+      }
+      co_return s;
+    }
+  }
+  state.valid |= need;
+  state.dirty |= need & patched;
+  store_.SetChunk(chunk, state);
+  CommitSoon();
+  if (!flight.demanded) {
+    ++statistics_.prefetched_chunks;
+  } else if (state.location.chunk() != HomeOf(chunk)) {
+    ++statistics_.demand_misses_stored_in_region;
+  }
+  co_return OkStatus();
+}
+
+// With `must`, what the spare chunks are for: a demand miss or a write.
+Task<std::optional<DiskChunk>> StreamEngine::PlaceFor(ImageChunk chunk,
+                                                      bool must) {
+  const PlacementWish wish{PlacementWish::For::kImageChunk, chunk};
+  std::optional<DiskChunk> place = store_.Allocate(wish, must);
+  for (int attempt = 0; !place && must && attempt < 3; ++attempt) {
+    if (!co_await EvictOne()) break;
+    place = store_.Allocate(wish, must);
+  }
+  co_return place;
+}
+
+// A clean chunk that is not kept, next in turn; its place is free when this
+// returns true.
+Task<bool> StreamEngine::EvictOne() {
+  std::optional<ImageChunk> victim;
+  std::optional<ChunkLocks::Guard> guard;
+  for (const bool wrapped : {false, true}) {
+    store_.map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
+      if (victim || (chunk < evict_cursor_) != wrapped) return;
+      const bool kept =
+          manifest_->InBootSet(chunk) || manifest_->IsPinned(chunk);
+      if (kept || !state.location.on_disk() || state.dirty != 0) return;
+      if (manifest_->IsZero(chunk)) return;
+      guard = locks_.TryExclusive(chunk);
+      if (guard) victim = chunk;
+    });
+  }
+  if (!victim) co_return false;
+  evict_cursor_ = ImageChunk{victim->value + 1};
+  store_.SetChunk(*victim, ChunkState{});
+  ++statistics_.evicted_chunks;
+  co_return (co_await store_.Commit()).has_value();
+}
+
+Task<Status> StreamEngine::AuditBootChunk(ImageChunk chunk) {
+  ChunkLocks::Guard guard = co_await locks_.Exclusive(chunk);
+  ChunkState state = store_.map().Get(chunk);
+  const ChunkEntry* entry = manifest_->Find(chunk);
+  const uint64_t all = grid_.full_mask(chunk.value);
+  const bool at_home = state.location == Location::At(HomeOf(chunk));
+  if (!at_home || state.valid != all || state.dirty != 0) co_return OkStatus();
+  AlignedBuffer content(grid_.bytes_of(chunk.value));
+  const uint64_t from = DiskOffset(state.location.chunk());
+  if (auto s = co_await device_.Read(from, content.span()); !s) co_return s;
+  const bool same = entry == nullptr
+                        ? std::all_of(content.span().begin(),
+                                      content.span().end(),
+                                      [](std::byte b) { return b == std::byte{}; })
+                        : Sha256Of(content.span()) == entry->digest;
+  if (same || options_.read_only) co_return OkStatus();
+  state.dirty = all;
+  store_.SetChunk(chunk, state);
+  CommitSoon();
+  co_return OkStatus();
+}
+
+}  // namespace bootstream

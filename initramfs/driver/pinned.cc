@@ -1,0 +1,95 @@
+#include "blockmap/disk/mover.h"
+#include "initramfs/driver/engine.h"
+
+// What is written to a pinned chunk goes home, because firmware and boot loader
+// read the raw disk: whoever lies there is moved first.
+
+namespace bootstream {
+
+Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
+  const DiskChunk home = HomeOf(chunk);
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    ChunkLocks::Guard guard = co_await locks_.Exclusive(chunk);
+    ChunkState state = store_.map().Get(chunk);
+    if (state.location == Location::At(home)) co_return OkStatus();
+    bool ours = store_.AllocateAt(home);
+    if (!ours &&
+        store_.region().OccupantOf(home).use == ChunkUse::kForeign) {
+      if (auto s = co_await Relocate(device_, store_, {&home, 1}); !s) {
+        co_return s;
+      }
+      ours = true;
+    }
+    if (!ours) {
+      // Another chunk's lock is never awaited under this one.
+      guard.Release();
+      if (auto s = co_await ClearHome(chunk); !s) co_return s;
+      continue;
+    }
+    if (state.location.on_disk()) {
+      AlignedBuffer content(grid_.bytes_of(chunk.value));
+      const uint64_t from = DiskOffset(state.location.chunk());
+      Status s = co_await device_.Read(from, content.span());
+      if (s) s = co_await device_.Write(DiskOffset(home), content.span());
+      if (!s) {
+        store_.Release(home);
+        co_return s;
+      }
+    } else if (state.location.is_zero()) {
+      if (auto s = co_await FillZeroes(home, chunk); !s) {
+        store_.Release(home);
+        co_return s;
+      }
+      state.valid = state.dirty = grid_.full_mask(chunk.value);
+    }
+    state.location = Location::At(home);
+    store_.SetChunk(chunk, state);
+    CommitSoon();
+    co_return OkStatus();
+  }
+  co_return Error{ErrorCode::kNoSpace,
+                  "the home of image chunk " + std::to_string(chunk.value) +
+                      " does not become free"};
+}
+
+// Move away whoever of ours lies in the home of `chunk`.
+Task<Status> StreamEngine::ClearHome(ImageChunk chunk) {
+  const DiskChunk home = HomeOf(chunk);
+  const Occupant occupant = store_.region().OccupantOf(home);
+  switch (occupant.use) {
+    case ChunkUse::kImage:
+      co_return co_await MoveImageChunk(ImageChunk{occupant.number});
+    case ChunkUse::kSource: {
+      const DiskChunk source{occupant.number};
+      co_return co_await Relocate(device_, store_, {&source, 1});
+    }
+    case ChunkUse::kMetadata:
+      co_return co_await store_.Checkpoint();
+    default:
+      // Reserved: its owner, or the commit that frees it, is under way.
+      if (auto s = co_await store_.Commit(); !s) co_return s;
+      co_await executor_.Sleep(std::chrono::milliseconds(1));
+      co_return OkStatus();
+  }
+}
+
+Task<Status> StreamEngine::MoveImageChunk(ImageChunk chunk) {
+  ChunkLocks::Guard guard = co_await locks_.Exclusive(chunk);
+  ChunkState state = store_.map().Get(chunk);
+  if (!state.location.on_disk()) co_return OkStatus();
+  const auto place = co_await PlaceFor(chunk, true);
+  if (!place) co_return Error{ErrorCode::kNoSpace, "the region is full"};
+  AlignedBuffer content(grid_.bytes_of(chunk.value));
+  const uint64_t from = DiskOffset(state.location.chunk());
+  Status s = co_await device_.Read(from, content.span());
+  if (s) s = co_await device_.Write(DiskOffset(*place), content.span());
+  if (!s) {
+    store_.Release(*place);
+    co_return s;
+  }
+  state.location = Location::At(*place);
+  store_.SetChunk(chunk, state);
+  co_return co_await store_.Commit();
+}
+
+}  // namespace bootstream

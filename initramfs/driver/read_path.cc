@@ -1,0 +1,113 @@
+#include <bit>
+#include <cstring>
+
+#include "initramfs/driver/engine.h"
+
+namespace bootstream {
+namespace {
+
+bool Aligned(const std::byte* data) {
+  return reinterpret_cast<uintptr_t>(data) % kSectorBytes == 0;
+}
+
+
+}  // namespace
+
+Task<Status> StreamEngine::ReadPiece(Piece piece, std::span<std::byte> out) {
+  const uint64_t wanted = BlocksOf(piece);
+  std::shared_ptr<Flight> flight;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    ChunkLocks::Guard guard = co_await locks_.Shared(piece.chunk);
+    ChunkState state = store_.map().Get(piece.chunk);
+    if ((MissingBlocks(piece.chunk, state) & wanted) != 0) {
+      guard.Release();
+      ++statistics_.demand_misses;
+      flight = StartFlight(piece.chunk, FetchClass::kDemand);
+      co_await flight->done;
+      if (flight->failed) co_return flight->status;
+      // What could not be stored is answered from the download itself.
+      guard = co_await locks_.Shared(piece.chunk);
+      state = store_.map().Get(piece.chunk);
+    }
+    Status status = co_await ReadLocal(piece, state, flight.get(), out);
+    const bool clean = (state.dirty & wanted) == 0;
+    if (status || !clean || manifest_->IsZero(piece.chunk)) co_return status;
+    guard.Release();
+    if (auto s = co_await DropUnreadable(piece.chunk); !s) co_return status;
+  }
+  co_return Error{ErrorCode::kIo, "image chunk " +
+                                      std::to_string(piece.chunk.value) +
+                                      " cannot be read from the disk"};
+}
+
+// Blocks come from the disk where they are valid, from `flight` where they are
+// missing, and are zero otherwise; runs of one kind at a time.
+Task<Status> StreamEngine::ReadLocal(Piece piece, const ChunkState& state,
+                                     const Flight* flight,
+                                     std::span<std::byte> out) {
+  const uint64_t missing = MissingBlocks(piece.chunk, state);
+  const uint64_t on_disk = state.location.on_disk() ? state.valid : 0;
+  const auto kind_of = [&](uint32_t block) {
+    const uint64_t bit = uint64_t{1} << block;
+    return (on_disk & bit) != 0 ? 2 : (missing & bit) != 0 ? 1 : 0;
+  };
+  AlignedBuffer merged;
+  for (uint32_t at = piece.begin; at < piece.end;) {
+    const int kind = kind_of(at / kBlockBytes);
+    uint32_t stop = at;
+    while (stop < piece.end && kind_of(stop / kBlockBytes) == kind) {
+      stop = std::min(piece.end, (stop / kBlockBytes + 1) * kBlockBytes);
+    }
+    const auto part = out.subspan(at - piece.begin, stop - at);
+    if (kind == 2) {
+      const uint64_t from = DiskOffset(state.location.chunk()) + at;
+      if (auto s = co_await ReadDisk(from, part); !s) co_return s;
+    } else if (kind == 0) {
+      std::memset(part.data(), 0, part.size());
+    } else {
+      if (flight == nullptr) {
+        co_return Error{ErrorCode::kIo, "a block went missing under a read"};
+      }
+      if (merged.size() == 0) {
+        merged = AlignedBuffer(flight->content.size());
+        std::memcpy(merged.data(), flight->content.data(), merged.size());
+        store_.map().Merge(piece.chunk, missing, merged.span());
+      }
+      std::memcpy(part.data(), merged.data() + at, part.size());
+    }
+    at = stop;
+  }
+  co_return OkStatus();
+}
+
+Task<Status> StreamEngine::ReadDisk(uint64_t offset, std::span<std::byte> out) {
+  const bool direct = offset % kSectorBytes == 0 &&
+                      out.size() % kSectorBytes == 0 && Aligned(out.data());
+  if (direct) co_return co_await device_.Read(offset, out);
+  const uint64_t start = offset / kSectorBytes * kSectorBytes;
+  const uint64_t end =
+      (offset + out.size() + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
+  AlignedBuffer bounce(end - start);
+  if (auto s = co_await device_.Read(start, bounce.span()); !s) co_return s;
+  std::memcpy(out.data(), bounce.data() + (offset - start), out.size());
+  co_return OkStatus();
+}
+
+Task<Status> StreamEngine::DropUnreadable(ImageChunk chunk) {
+  if (options_.read_only) {
+    co_return Error{ErrorCode::kRefused, "read-only: nothing is mended"};
+  }
+  ChunkLocks::Guard guard = co_await locks_.Exclusive(chunk);
+  const ChunkState state = store_.map().Get(chunk);
+  if (state.dirty != 0 || manifest_->InBootSet(chunk)) {
+    co_return Error{ErrorCode::kIo, "only the disk has this chunk"};
+  }
+  if (state.location.on_disk()) {
+    store_.SetChunk(chunk, ChunkState{});
+    ++statistics_.healed_chunks;
+    CommitSoon();
+  }
+  co_return OkStatus();
+}
+
+}  // namespace bootstream

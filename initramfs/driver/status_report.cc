@@ -1,0 +1,132 @@
+#include "initramfs/driver/status_report.h"
+
+#include <unistd.h>
+
+#include <bit>
+
+namespace bootstream {
+namespace {
+
+using nlohmann::json;
+
+json ChunkCounts(const StreamEngine& engine) {
+  const Manifest& manifest = engine.manifest();
+  const Grid grid = manifest.grid();
+  uint64_t local = 0;
+  uint64_t dirty_blocks = 0;
+  uint64_t in_region = 0;
+  engine.store().map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
+    const uint64_t all = grid.full_mask(chunk.value);
+    const bool whole = state.location.is_zero() || state.valid == all;
+    if (whole && !manifest.IsZero(chunk)) ++local;
+    dirty_blocks += static_cast<uint64_t>(
+        std::popcount(state.location.is_zero() ? all : state.dirty));
+    if (state.location.on_disk() &&
+        state.location.chunk() != HomeOf(chunk)) {
+      ++in_region;
+    }
+  });
+  uint64_t patches = 0;
+  engine.store().map().ForEachPatch(
+      [&](ImageChunk, const Patch&) { ++patches; });
+  const uint64_t data = manifest.data_chunk_count();
+  return {{"data", data},
+          {"local", local},
+          {"missing", data - local},
+          {"dirty_blocks", dirty_blocks},
+          {"patches", patches},
+          {"in_region", in_region},
+          {"relocated", engine.store().map().relocations().size()}};
+}
+
+json RegionReport(const Region& region) {
+  json extents = json::array();
+  for (const DiskExtent& extent : region.base()) {
+    extents.push_back({extent.first, extent.count});
+  }
+  return {{"chunks", region.chunk_count()},
+          {"free", region.free_count()},
+          {"extents", std::move(extents)}};
+}
+
+json SourceReport(const FetchStatistics& source) {
+  return {{"requests", source.requests},
+          {"bytes_received", source.bytes_received},
+          {"chunks_delivered", source.chunks_delivered},
+          {"digest_mismatches", source.digest_mismatches},
+          {"retries", source.retries},
+          {"waiting", source.waiting},
+          {"failure", source.last_failure}};
+}
+
+json EngineReport(const EngineStatistics& engine) {
+  return {{"reads", engine.reads},
+          {"writes", engine.writes},
+          {"demand_misses", engine.demand_misses},
+          {"demand_misses_stored_in_region",
+           engine.demand_misses_stored_in_region},
+          {"prefetched_chunks", engine.prefetched_chunks},
+          {"evicted_chunks", engine.evicted_chunks},
+          {"healed_chunks", engine.healed_chunks},
+          {"patches", engine.patches},
+          {"intents", engine.intents}};
+}
+
+}  // namespace
+
+json StatusReport(const DriverIdentity& identity, const StreamEngine& engine,
+                  const ChunkSource& source, const Backfill& backfill) {
+  const Manifest& manifest = engine.manifest();
+  const Superblock& superblock = engine.store().superblock();
+  return {{"phase", PhaseName(superblock.phase)},
+          {"image",
+           {{"name", manifest.content().name},
+            {"version", manifest.content().version},
+            {"digest", ToHex(manifest.digest())},
+            {"bytes", manifest.content().image_bytes},
+            {"chunk_bytes", manifest.content().chunk_bytes}}},
+          {"device", identity.device},
+          {"frontend", identity.frontend},
+          {"disk", identity.disk},
+          {"pid", ::getpid()},
+          {"chunks", ChunkCounts(engine)},
+          {"region", RegionReport(engine.store().region())},
+          {"backfill",
+           {{"state", BackfillStateName(backfill.state())},
+            {"bytes_per_second", backfill.limit_bytes_per_second()},
+            {"failure", backfill.failure()}}},
+          {"source", SourceReport(source.statistics())},
+          {"engine", EngineReport(engine.statistics())},
+          {"boots", superblock.boots_total}};
+}
+
+json DirtyExtents(const StreamEngine& engine) {
+  const Grid grid = engine.manifest().grid();
+  json extents = json::array();
+  uint64_t start = 0;
+  uint64_t end = 0;
+  const auto flush = [&] {
+    if (end > start) extents.push_back({start, end - start});
+  };
+  engine.store().map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
+    uint64_t mask = state.location.is_zero() ? grid.full_mask(chunk.value)
+                                             : state.dirty;
+    for (const Patch& patch : engine.store().map().PatchesOf(chunk)) {
+      mask |= uint64_t{1} << (patch.offset / kBlockBytes);
+    }
+    for (uint32_t block = 0; block < 64 && mask >> block != 0; ++block) {
+      if ((mask >> block & 1) == 0) continue;
+      const uint64_t at =
+          grid.offset_of(chunk.value) + uint64_t{block} * kBlockBytes;
+      if (at != end) {
+        flush();
+        start = at;
+      }
+      end = at + kBlockBytes;
+    }
+  });
+  flush();
+  return extents;
+}
+
+}  // namespace bootstream

@@ -1,0 +1,30 @@
+#ifndef INITRAMFS_DRIVER_STATUS_REPORT_H_
+#define INITRAMFS_DRIVER_STATUS_REPORT_H_
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "initramfs/driver/backfill.h"
+#include "initramfs/driver/engine.h"
+
+namespace bootstream {
+
+// Who and where this driver is; fixed after the start.
+struct DriverIdentity {
+  std::string disk;
+  std::string frontend;
+  std::string device;
+};
+
+// The status object of control.md.
+nlohmann::json StatusReport(const DriverIdentity& identity,
+                            const StreamEngine& engine,
+                            const ChunkSource& source,
+                            const Backfill& backfill);
+
+// [[offset, size], ...]: bytes of the image that may differ from it.
+nlohmann::json DirtyExtents(const StreamEngine& engine);
+
+}  // namespace bootstream
+
+#endif  // INITRAMFS_DRIVER_STATUS_REPORT_H_

@@ -1,0 +1,175 @@
+#include <cstring>
+
+#include "initramfs/driver/engine.h"
+
+namespace bootstream {
+namespace {
+
+bool SectorAligned(uint64_t offset, std::span<const std::byte> data) {
+  return offset % kSectorBytes == 0 && data.size() % kSectorBytes == 0;
+}
+
+uint64_t BitOf(uint32_t byte) { return uint64_t{1} << (byte / kBlockBytes); }
+
+}  // namespace
+
+// What is dirty already is overwritten in place under the shared lock; all else
+// changes the chunk's state first.
+Task<Status> StreamEngine::WritePiece(Piece piece,
+                                      std::span<const std::byte> data) {
+  const uint64_t touched = BlocksOf(piece);
+  {
+    ChunkLocks::Guard guard = co_await locks_.Shared(piece.chunk);
+    const ChunkState state = store_.map().Get(piece.chunk);
+    const bool settled =
+        state.location.on_disk() && (touched & ~state.valid) == 0 &&
+        (touched & ~state.dirty) == 0 && SectorAligned(piece.begin, data) &&
+        (!manifest_->IsPinned(piece.chunk) ||
+         state.location == Location::At(HomeOf(piece.chunk)));
+    if (settled) {
+      co_return co_await WriteDisk(
+          DiskOffset(state.location.chunk()) + piece.begin, data);
+    }
+  }
+  co_return co_await WriteExclusive(piece, data);
+}
+
+Task<Status> StreamEngine::WriteExclusive(Piece piece,
+                                          std::span<const std::byte> data) {
+  for (;;) {
+    const bool pinned = manifest_->IsPinned(piece.chunk);
+    const Location home = Location::At(HomeOf(piece.chunk));
+    if (pinned && store_.map().Get(piece.chunk).location != home) {
+      if (auto s = co_await MakeHome(piece.chunk); !s) co_return s;
+    }
+    ChunkLocks::Guard guard = co_await locks_.Exclusive(piece.chunk);
+    ChunkState state = store_.map().Get(piece.chunk);
+    if (pinned && state.location != home) continue;
+    if (auto s = co_await Prepare(piece, state); !s) co_return s;
+    co_return co_await Overwrite(piece, state, data);
+  }
+}
+
+// A place for the chunk, and intents, durable, for what is clean and about to
+// be overwritten.  `state` is what Overwrite goes on from.
+Task<Status> StreamEngine::Prepare(const Piece& piece, ChunkState& state) {
+  if (!state.location.on_disk()) {
+    const bool zero = state.location.is_zero();
+    const auto place = co_await PlaceFor(piece.chunk, true);
+    if (!place) {
+      co_return Error{ErrorCode::kNoSpace, "the region is full"};
+    }
+    if (zero) {
+      if (auto s = co_await FillZeroes(*place, piece.chunk); !s) {
+        store_.Release(*place);
+        co_return s;
+      }
+    }
+    const uint64_t all = zero ? grid_.full_mask(piece.chunk.value) : 0;
+    state = ChunkState{Location::At(*place), all, all};
+    store_.SetChunk(piece.chunk, state);
+  }
+  const uint64_t intent = BlocksOf(piece) & state.valid & ~state.dirty;
+  if (intent == 0) co_return OkStatus();
+  state.dirty |= intent;
+  store_.SetChunk(piece.chunk, state);
+  ++statistics_.intents;
+  co_return co_await store_.Commit();
+}
+
+Task<Status> StreamEngine::Overwrite(const Piece& piece, ChunkState state,
+                                     std::span<const std::byte> data) {
+  const uint64_t place = DiskOffset(state.location.chunk());
+  const uint32_t middle = std::min(
+      piece.end, (piece.begin + kBlockBytes - 1) / kBlockBytes * kBlockBytes);
+  const uint32_t tail =
+      std::max(middle, piece.end / kBlockBytes * kBlockBytes);
+  const auto part = [&](uint32_t begin, uint32_t end) {
+    return data.subspan(begin - piece.begin, end - begin);
+  };
+  uint64_t fresh = CoveredBlocksOf(piece) & ~state.valid;
+  const bool base_is_zero = manifest_->IsZero(piece.chunk);
+  for (const auto& [begin, end] :
+       {std::pair{piece.begin, middle}, std::pair{tail, piece.end}}) {
+    if (begin == end) continue;
+    const Status s =
+        co_await WriteEdge(piece.chunk, state, begin, part(begin, end));
+    if (!s) co_return s;
+    if (base_is_zero) fresh |= BitOf(begin) & ~state.valid;
+  }
+  if (middle < tail) {
+    const Status s = co_await WriteDisk(place + middle, part(middle, tail));
+    if (!s) co_return s;
+  }
+  if (fresh != 0) {
+    state.valid |= fresh;
+    state.dirty |= fresh;
+    store_.SetChunk(piece.chunk, state);
+  }
+  CommitSoon();
+  co_return OkStatus();
+}
+
+// Part of one block.  Its base is on the disk, or zero, or has not arrived: then
+// the write waits for it as a patch.
+Task<Status> StreamEngine::WriteEdge(ImageChunk chunk, const ChunkState& state,
+                                     uint32_t begin,
+                                     std::span<const std::byte> data) {
+  const bool valid = (state.valid & BitOf(begin)) != 0;
+  if (!valid && !manifest_->IsZero(chunk)) {
+    store_.AddPatch(chunk, Patch{begin, {data.begin(), data.end()}});
+    ++statistics_.patches;
+    co_return OkStatus();
+  }
+  const uint64_t place = DiskOffset(state.location.chunk());
+  if (valid && SectorAligned(begin, data)) {
+    co_return co_await WriteDisk(place + begin, data);
+  }
+  const uint32_t block = begin / kBlockBytes * kBlockBytes;
+  AlignedBuffer whole(kBlockBytes);
+  if (valid) {
+    if (auto s = co_await device_.Read(place + block, whole.span()); !s) {
+      co_return s;
+    }
+  }
+  std::memcpy(whole.data() + (begin - block), data.data(), data.size());
+  co_return co_await device_.Write(place + block, whole.span());
+}
+
+Task<Status> StreamEngine::WriteDisk(uint64_t offset,
+                                     std::span<const std::byte> data) {
+  if (reinterpret_cast<uintptr_t>(data.data()) % kSectorBytes == 0) {
+    co_return co_await device_.Write(offset, data);
+  }
+  AlignedBuffer bounce(data.size());
+  std::memcpy(bounce.data(), data.data(), data.size());
+  co_return co_await device_.Write(offset, bounce.span());
+}
+
+Task<Status> StreamEngine::FillZeroes(DiskChunk place, ImageChunk chunk) {
+  const AlignedBuffer zeroes(grid_.bytes_of(chunk.value));
+  co_return co_await device_.Write(DiskOffset(place), zeroes.span());
+}
+
+Task<Status> StreamEngine::ZeroPiece(Piece piece) {
+  const bool whole =
+      piece.begin == 0 && piece.end == grid_.bytes_of(piece.chunk.value);
+  if (whole && !manifest_->IsPinned(piece.chunk)) {
+    co_return co_await ForgetContent(piece.chunk);
+  }
+  const AlignedBuffer zeroes(piece.end - piece.begin);
+  co_return co_await WritePiece(piece, zeroes.span());
+}
+
+// The chunk is all zero from now on, and takes no place.
+Task<Status> StreamEngine::ForgetContent(ImageChunk chunk) {
+  ChunkLocks::Guard guard = co_await locks_.Exclusive(chunk);
+  ChunkState zero;
+  if (!manifest_->IsZero(chunk)) zero.location = Location::Zero();
+  if (store_.map().Get(chunk) == zero) co_return OkStatus();
+  store_.SetChunk(chunk, zero);
+  CommitSoon();
+  co_return OkStatus();
+}
+
+}  // namespace bootstream
