@@ -1,4 +1,6 @@
+#include <array>
 #include <cstring>
+#include <utility>
 
 #include "initramfs/driver/engine.h"
 
@@ -89,8 +91,9 @@ Task<Status> StreamEngine::Overwrite(const Piece& piece, ChunkState state,
   };
   uint64_t fresh = CoveredBlocksOf(piece) & ~state.valid;
   const bool base_is_zero = manifest_->IsZero(piece.chunk);
-  for (const auto& [begin, end] :
-       {std::pair{piece.begin, middle}, std::pair{tail, piece.end}}) {
+  const std::array<std::pair<uint32_t, uint32_t>, 2> edges{
+      {{piece.begin, middle}, {tail, piece.end}}};
+  for (const auto& [begin, end] : edges) {
     if (begin == end) continue;
     const Status s =
         co_await WriteEdge(piece.chunk, state, begin, part(begin, end));

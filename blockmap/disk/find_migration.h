@@ -1,0 +1,34 @@
+#ifndef BLOCKMAP_DISK_FIND_MIGRATION_H_
+#define BLOCKMAP_DISK_FIND_MIGRATION_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "blockmap/base/block_device.h"
+#include "blockmap/base/result.h"
+#include "blockmap/base/task.h"
+#include "blockmap/map/superblock.h"
+
+namespace bootstream {
+
+// What the fixed places of a disk say about a migration.
+struct FoundMigration {
+  // The newest superblock; empty: there is no migration that anchor or stub
+  // leads to.
+  std::optional<Superblock> superblock;
+  bool by_stub = false;  // found through LBA 0: neither system may start
+  std::vector<std::string> warnings;  // anchors that belong elsewhere
+};
+
+// Read the anchor candidates in the order A, B, A (the mark by which a traced
+// boot shows that the driver has taken over), then LBA 0 and 1, and follow what
+// matches this disk (format.md 2.2).  `serial_sha256`: of this disk; zeroes if
+// it has none.  kRefused: two different migrations claim the disk;
+// kUnsupported: a newer format; kCorrupt: an anchor without its superblock.
+Task<Result<FoundMigration>> FindMigration(BlockDevice& disk,
+                                           const Sha256& serial_sha256);
+
+}  // namespace bootstream
+
+#endif  // BLOCKMAP_DISK_FIND_MIGRATION_H_
