@@ -1,10 +1,12 @@
 #ifndef BLOCKMAP_IMAGE_MANIFEST_H_
 #define BLOCKMAP_IMAGE_MANIFEST_H_
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "blockmap/base/result.h"
@@ -71,15 +73,16 @@ struct ManifestContent {
 // may read it.
 class Manifest {
  public:
-  // Check the structure of `file` completely, then a signature by one of
-  // `keys`.  kCorrupt: malformed or a bad signature; kRefused: no trusted key
+  // Check a signature by one of `keys`, then the structure of `file`
+  // completely: nothing but its envelope is looked at before it is known whose
+  // it is.  kCorrupt: malformed or a bad signature; kRefused: no trusted key
   // signed it; kUnsupported: newer than we are.
   static Result<Manifest> Open(std::span<const std::byte> file,
                                const TrustedKeys& keys);
   // The same without signatures: for a copy whose digest is already pinned.
   static Result<Manifest> OpenPinned(std::span<const std::byte> file,
                                      const Sha256& digest);
-  // The whole signed file.
+  // The whole signed file.  kInvalid if `content` breaks a rule of format.md.
   static Result<std::vector<std::byte>> Encode(
       const ManifestContent& content, std::span<const PrivateKey* const> keys);
 
@@ -95,7 +98,8 @@ class Manifest {
   bool IsPinned(ImageChunk chunk) const;
 
  private:
-  static Result<Manifest> Parse(std::span<const std::byte> file);
+  static Result<Manifest> Parse(std::span<const std::byte> body,
+                                const Sha256& digest);
   ManifestContent content_;
   uint64_t version_ = 0;
   Sha256 digest_{};

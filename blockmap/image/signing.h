@@ -16,6 +16,7 @@
 // Ed25519 (RFC 8032) keys in PEM (PKCS#8, SubjectPublicKeyInfo) as openssl
 // makes them, and SHA-256.  Thread-safe: nothing is shared.
 
+struct evp_md_ctx_st;
 struct evp_pkey_st;
 
 namespace bootstream {
@@ -24,6 +25,21 @@ using KeyId = std::array<std::byte, 8>;  // format.md 1.1
 using Signature = std::array<std::byte, 64>;
 
 Sha256 Sha256Of(std::span<const std::byte> data);
+// The same, a piece at a time.
+class Sha256Stream {
+ public:
+  Sha256Stream();
+  void Update(std::span<const std::byte> data);
+  // Once.
+  Sha256 Finish();
+
+ private:
+  struct Free {
+    void operator()(evp_md_ctx_st* context) const;
+  };
+  std::unique_ptr<evp_md_ctx_st, Free> context_;
+};
+
 std::string ToHex(std::span<const std::byte> bytes);
 // `out.size()` bytes from exactly twice as many hex digits.
 Status FromHex(std::string_view text, std::span<std::byte> out);
@@ -52,7 +68,8 @@ class PrivateKey {
  public:
   static Result<PrivateKey> Generate();
   static Result<PrivateKey> Load(const std::string& path);
-  // Write NAME (private, mode 0600) and NAME.pub; refuses to overwrite either.
+  // Write `path` (private, mode 0600) and `path`.pub; refuses to overwrite
+  // either.
   Status Save(const std::string& path) const;
   Result<PublicKey> public_key() const;
   Result<Signature> Sign(std::span<const std::byte> message) const;
