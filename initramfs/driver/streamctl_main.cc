@@ -1,0 +1,219 @@
+#include <poll.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+#include <string>
+
+#include "initramfs/driver/control_client.h"
+
+namespace bootstream {
+namespace {
+
+using nlohmann::json;
+
+struct Options {
+  std::string control = "/run/bootstream/control";
+  bool as_json = false;
+  bool watch = false;
+  bool yes = false;
+  bool no_restart = false;
+  std::string rate;
+  std::string wait_for;
+};
+
+int Fail(const Error& error) {
+  std::cerr << "streamctl: " << error.message << "\n";
+  return ExitCodeFor(error.code);
+}
+
+std::string Amount(double bytes) {
+  const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  while (bytes >= 1024 && unit < 4) {
+    bytes /= 1024;
+    ++unit;
+  }
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", bytes,
+                units[unit]);
+  return text;
+}
+
+void PrintStatus(const json& status) {
+  const json& image = status["image"];
+  const json& chunks = status["chunks"];
+  const json& source = status["source"];
+  const auto data = chunks["data"].get<double>();
+  const auto local = chunks["local"].get<double>();
+  std::printf("phase      %s\n", status["phase"].get<std::string>().c_str());
+  std::printf("image      %s %s, %s\n",
+              image["name"].get<std::string>().c_str(),
+              image["version"].get<std::string>().c_str(),
+              Amount(image["bytes"].get<double>()).c_str());
+  std::printf("device     %s (%s) on %s\n",
+              status["device"].get<std::string>().c_str(),
+              status["frontend"].get<std::string>().c_str(),
+              status["disk"].get<std::string>().c_str());
+  std::printf("local      %.1f %% (%.0f of %.0f chunks), %s written here\n",
+              data == 0 ? 100 : local / data * 100, local, data,
+              Amount(chunks["dirty_blocks"].get<double>() * 4096).c_str());
+  std::printf("backfill   %s\n",
+              status["backfill"]["state"].get<std::string>().c_str());
+  std::printf("received   %s in %llu requests\n",
+              Amount(source["bytes_received"].get<double>()).c_str(),
+              static_cast<unsigned long long>(
+                  source["requests"].get<uint64_t>()));
+  if (source["waiting"].get<bool>()) {
+    std::printf("waiting    %s\n",
+                source["failure"].get<std::string>().c_str());
+  }
+  const std::string failure = status["backfill"]["failure"];
+  if (!failure.empty()) std::printf("trouble    %s\n", failure.c_str());
+}
+
+int Status(ControlClient& client, const Options& options) {
+  for (;;) {
+    auto status = client.Ask({{"command", "status"}});
+    if (!status) return Fail(status.error());
+    if (options.as_json) {
+      status->erase("ok");
+      std::cout << status->dump(2) << std::endl;
+    } else {
+      if (options.watch && ::isatty(STDOUT_FILENO) != 0) {
+        std::printf("\033[H\033[2J");
+      }
+      PrintStatus(*status);
+      std::fflush(stdout);
+    }
+    if (!options.watch) return 0;
+    ::poll(nullptr, 0, 1000);
+  }
+}
+
+// "500K", "20M", "1G", "0": bytes a second, powers of 1024.
+Result<uint64_t> ParseRate(const std::string& text) {
+  size_t used = 0;
+  double value = -1;
+  try {
+    value = std::stod(text, &used);
+  } catch (const std::exception&) {
+  }
+  const std::string unit = text.substr(std::min(used, text.size()));
+  const double factor = unit.empty()  ? 1
+                        : unit == "K" ? 1024.0
+                        : unit == "M" ? 1048576.0
+                        : unit == "G" ? 1073741824.0
+                                      : -1;
+  if (!(value >= 0) || factor < 0 || value * factor > 1e15) {
+    return Error{ErrorCode::kInvalid,
+                 "'" + text + "' is no rate: write 500K, 20M or 1G (bytes a "
+                 "second; 0: no limit)"};
+  }
+  return static_cast<uint64_t>(value * factor);
+}
+
+int Simple(ControlClient& client, const json& request) {
+  const auto reply = client.Ask(request);
+  return reply ? 0 : Fail(reply.error());
+}
+
+int Rollback(ControlClient& client, const Options& options) {
+  if (!options.yes) {
+    if (::isatty(STDIN_FILENO) == 0) {
+      std::cerr << "streamctl: rollback restarts this machine into the old "
+                   "system; say --yes to do it without being asked\n";
+      return 2;
+    }
+    std::cout << "This restarts the machine into the old system. What was "
+                 "changed here since the\nmigration stays on the disk, but the "
+                 "old system does not see it. Go back? [y/N] "
+              << std::flush;
+    std::string answer;
+    std::getline(std::cin, answer);
+    if (answer != "y" && answer != "yes") return 1;
+  }
+  const auto reply = client.Ask({{"command", "rollback"}});
+  if (!reply) return Fail(reply.error());
+  std::cout << "The next start goes back to the old system." << std::endl;
+  if (options.no_restart) return 0;
+  ::execlp("systemctl", "systemctl", "reboot", nullptr);
+  return Fail(ErrnoError(errno, "systemctl reboot"));
+}
+
+int PrintDirty(ControlClient& client) {
+  const auto reply = client.Ask({{"command", "dirty"}});
+  if (!reply) return Fail(reply.error());
+  std::cout << (*reply)["extents"].dump() << std::endl;
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  Options options;
+  CLI::App app{"Looks at and steers the streaming driver of this machine."};
+  app.name("streamctl");
+  app.set_version_flag("--version", "bootstream " BOOTSTREAM_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_option("--control", options.control, "Socket of the driver")
+      ->capture_default_str();
+  auto* status = app.add_subcommand("status", "What is local, what comes");
+  status->add_flag("--json", options.as_json, "One JSON object");
+  status->add_flag("--watch", options.watch, "Again each second");
+  auto* backfill = app.add_subcommand(
+      "backfill", "Steer the download of what nobody has read yet");
+  backfill->require_subcommand(1);
+  auto* pause = backfill->add_subcommand("pause", "Fetch only what is read");
+  auto* resume = backfill->add_subcommand("resume", "Go on");
+  auto* limit = backfill->add_subcommand("limit", "At most RATE a second");
+  limit->add_option("RATE", options.rate, "500K, 20M, 1G; 0: no limit")
+      ->required();
+  auto* wait = app.add_subcommand("wait", "Return when it is so");
+  wait->add_option("STATE", options.wait_for, "complete")
+      ->required()
+      ->check(CLI::IsMember({"complete"}));
+  auto* dirty = app.add_subcommand(
+      "dirty", "Bytes of the image that may differ from it, as JSON "
+               "[[offset, size], ...]");
+  auto* rollback =
+      app.add_subcommand("rollback", "Restart into the old system");
+  rollback->add_flag("--yes", options.yes, "Do not ask");
+  rollback->add_flag("--no-restart", options.no_restart,
+                     "Only record the wish; the next start does it");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+
+  auto client = ControlClient::Connect(options.control);
+  if (!client) return Fail(client.error());
+  if (*status) return Status(*client, options);
+  if (*wait) {
+    return Simple(*client, {{"command", "wait"}, {"for", options.wait_for}});
+  }
+  if (*dirty) return PrintDirty(*client);
+  if (*rollback) return Rollback(*client, options);
+  if (*pause || *resume) {
+    return Simple(*client, {{"command", "backfill"},
+                            {"action", *pause ? "pause" : "resume"}});
+  }
+  if (*limit) {
+    const auto rate = ParseRate(options.rate);
+    if (!rate) {
+      std::cerr << "streamctl: " << rate.error().message << "\n";
+      return 2;
+    }
+    return Simple(*client, {{"command", "backfill"},
+                            {"action", "limit"},
+                            {"bytes_per_second", *rate}});
+  }
+  return 2;
+}
+
+}  // namespace
+}  // namespace bootstream
+
+int main(int argc, char** argv) { return bootstream::Main(argc, argv); }
