@@ -1,13 +1,13 @@
 #ifndef BLOCKMAP_MAP_BLOCK_MAP_H_
 #define BLOCKMAP_MAP_BLOCK_MAP_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "blockmap/base/types.h"
@@ -68,6 +68,7 @@ class BlockMap {
   void ForEach(
       const std::function<void(ImageChunk, const ChunkState&)>& visit) const;
   uint64_t chunk_count() const { return chunk_count_; }
+  uint64_t page_count() const { return pages_.size(); }
 
   // Where the source's chunk is now; nullopt: in its place.
   std::optional<DiskChunk> Relocated(DiskChunk source) const;
@@ -76,12 +77,15 @@ class BlockMap {
     return relocations_;
   }
 
+  // REQUIRES: inside one block, not empty.
   void AddPatch(ImageChunk chunk, Patch patch);
   // In the order in which they were added; empty if none.
   std::span<const Patch> PatchesOf(ImageChunk chunk) const;
   void ForEachPatch(
       const std::function<void(ImageChunk, const Patch&)>& visit) const;
   bool has_patches() const { return !patches_.empty(); }
+  uint64_t patch_count() const { return patch_count_; }
+  uint64_t patch_bytes() const { return patch_bytes_; }  // of data
 
   // Apply the chunk's patches that lie in `blocks` (a mask) to its whole
   // content `base`, in order.
@@ -93,10 +97,14 @@ class BlockMap {
     std::array<ChunkState, kPageChunks> states;
     uint32_t used = 0;
   };
+  void DropPatches(ImageChunk chunk, const ChunkState& state);
+
   std::map<uint64_t, std::unique_ptr<Page>> pages_;  // by chunk / kPageChunks
   uint64_t chunk_count_ = 0;
   std::map<DiskChunk, DiskChunk> relocations_;
   std::map<ImageChunk, std::vector<Patch>> patches_;
+  uint64_t patch_count_ = 0;
+  uint64_t patch_bytes_ = 0;
 };
 
 }  // namespace bootstream

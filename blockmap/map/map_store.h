@@ -38,7 +38,7 @@ class MapStore {
     // Identity, image, source and strings filled in; places, epochs, sequence
     // are the store's to fill.
     Superblock superblock;
-    std::vector<DiskExtent> region;       // base region, ascending
+    std::vector<DiskExtent> region;        // base region, ascending
     std::vector<std::byte> manifest_file;  // stored as the manifest chain
     ImageFacts image;
     uint32_t journal_chunks = 8;  // length of a journal chain

@@ -119,6 +119,8 @@ struct Superblock {
   Uuid source_fs_uuid{};
   Sha256 source_fingerprint{};
   uint64_t region_chunk_count = 0;
+  uint32_t journal_chunks = 8;  // length of a journal chain, at least
+  uint64_t spare_chunks = 16;   // held back for those who cannot wait
   std::string image_name;
   std::string network;
   std::vector<std::string> server_urls;
