@@ -2,6 +2,8 @@
 #define BLOCKMAP_DISK_EXT_FILESYSTEM_H_
 
 #include <ext2fs/ext2fs.h>
+// A macro of libext2fs 1.47 that std::clamp would fall over.
+#undef clamp
 
 #include <memory>
 #include <string>
