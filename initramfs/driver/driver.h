@@ -1,0 +1,88 @@
+#ifndef INITRAMFS_DRIVER_DRIVER_H_
+#define INITRAMFS_DRIVER_DRIVER_H_
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "blockmap/base/io_loop.h"
+#include "blockmap/base/uring_block_device.h"
+#include "blockmap/image/http_chunk_source.h"
+#include "blockmap/map/map_store.h"
+#include "initramfs/driver/backfill.h"
+#include "initramfs/driver/control_server.h"
+#include "initramfs/driver/engine.h"
+#include "initramfs/driver/status_file.h"
+#include "initramfs/driver/status_report.h"
+#include "initramfs/frontend/frontend.h"
+
+namespace bootstream {
+
+enum class FrontendKind : uint8_t { kSocket, kNbd, kFuse };
+
+struct DriverOptions {
+  std::string disk;  // as the user calls it
+  FrontendKind frontend = FrontendKind::kSocket;
+  std::string socket = "/run/bootstream/nbd.sock";     // kSocket
+  std::string mount_directory = "/run/bootstream/fuse";  // kFuse
+  std::string public_key = "/etc/bootstream/pubkey.pem";
+  std::string ca;                 // PEM file; empty: the system's
+  std::vector<std::string> urls;  // instead of those in the superblock
+  std::string control = "/run/bootstream/control";
+  std::string status_file = "/run/bootstream/status.json";
+  bool read_only = false;
+  Backfill::Options backfill;
+};
+
+// Everything of one streamed disk, wired together; the engine apart from its
+// front end, and both from the process (streamd_main.cc).  One thread, the
+// loop's, which must be running.
+class StreamDriver {
+ public:
+  // Find the migration on the disk behind `disk` (OpenDisk, or the claim), open
+  // its manifest with the trusted key and its map.  kNotFound: no migration;
+  // kRefused: one that is not ready to run (the agent must go on first).
+  static Task<Result<std::unique_ptr<StreamDriver>>> Open(
+      IoLoop& loop, UniqueFd disk, DriverOptions options);
+  ~StreamDriver();
+
+  // Serve.  The path of the socket or block device.
+  Task<Result<std::string>> Start();
+  // Stop serving and commit.  kRefused: the device is in use; goes on serving.
+  Task<Status> Stop();
+
+ private:
+  StreamDriver(IoLoop& loop, DriverOptions options)
+      : loop_(loop), options_(std::move(options)) {}
+  Task<Status> OpenMap(UniqueFd disk);
+  Result<std::shared_ptr<const Manifest>> OpenManifest(
+      std::span<const std::byte> file) const;
+  Status OpenSource(const std::shared_ptr<const Manifest>& manifest);
+  std::unique_ptr<Frontend> MakeFrontend();
+  Task<nlohmann::json> Handle(nlohmann::json request);
+  nlohmann::json SteerBackfill(const nlohmann::json& request);
+  Task<nlohmann::json> WishRollback();
+  nlohmann::json Report() const;
+  void WriteStatusFile();
+
+  IoLoop& loop_;
+  DriverOptions options_;
+  DriverIdentity identity_;
+  std::unique_ptr<UringBlockDevice> device_;
+  std::unique_ptr<MapStore> store_;
+  std::unique_ptr<HttpChunkSource> source_;
+  std::unique_ptr<StreamEngine> engine_;
+  std::unique_ptr<Backfill> backfill_;
+  std::unique_ptr<Frontend> frontend_;
+  std::unique_ptr<ControlServer> control_;
+  std::unique_ptr<StatusFile> status_file_;
+  bool stopped_ = false;
+};
+
+// What the map must know of an image.
+ImageFacts FactsOf(std::shared_ptr<const Manifest> manifest);
+
+}  // namespace bootstream
+
+#endif  // INITRAMFS_DRIVER_DRIVER_H_

@@ -1,0 +1,100 @@
+#include "initramfs/driver/process.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+namespace bootstream {
+namespace {
+
+void WriteAll(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+// The first byte is the exit code, the rest is to be printed.
+[[noreturn]] void PassOn(int pipe) {
+  std::string message;
+  std::array<char, 4096> buffer;
+  for (;;) {
+    const ssize_t n = ::read(pipe, buffer.data(), buffer.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    message.append(buffer.data(), static_cast<size_t>(n));
+  }
+  if (message.empty()) {
+    WriteAll(STDERR_FILENO, "streamd: ended before it was ready\n");
+    ::_exit(1);
+  }
+  const int code = message[0];
+  WriteAll(code == 0 ? STDOUT_FILENO : STDERR_FILENO,
+           std::string_view(message).substr(1));
+  ::_exit(code);
+}
+
+Status WriteFile(const char* path, std::string_view text) {
+  UniqueFd fd(::open(path, O_WRONLY | O_CLOEXEC));
+  if (!fd || ::write(fd.get(), text.data(), text.size()) < 0) {
+    return ErrnoError(errno, path);
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<Daemonizer> Daemonizer::Fork() {
+  std::array<int, 2> ends;
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return ErrnoError(errno, "pipe");
+  UniqueFd reader(ends[0]);
+  UniqueFd writer(ends[1]);
+  const pid_t child = ::fork();
+  if (child < 0) return ErrnoError(errno, "fork");
+  if (child > 0) {
+    writer.reset();
+    PassOn(reader.get());
+  }
+  ::setsid();
+  return Daemonizer(std::move(writer));
+}
+
+void Daemonizer::Tell(char exit_code, const std::string& line) {
+  if (!pipe_) return;
+  WriteAll(pipe_.get(), std::string(1, exit_code) + line + "\n");
+  pipe_.reset();
+}
+
+void Daemonizer::Ready(const std::string& line) { Tell(0, line); }
+
+void Daemonizer::Failed(const std::string& line, int exit_code) {
+  Tell(static_cast<char>(exit_code), line);
+}
+
+Status BecomeRootStorage(char** argv) {
+  argv[0][0] = '@';
+  if (::mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
+    return ErrnoError(errno, "mlockall");
+  }
+  if (auto s = WriteFile("/proc/self/oom_score_adj", "-1000"); !s) return s;
+  if (::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) {
+    return ErrnoError(errno, "PR_SET_IO_FLUSHER");
+  }
+  return OkStatus();
+}
+
+}  // namespace bootstream

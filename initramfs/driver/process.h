@@ -1,0 +1,39 @@
+#ifndef INITRAMFS_DRIVER_PROCESS_H_
+#define INITRAMFS_DRIVER_PROCESS_H_
+
+#include <string>
+
+#include "blockmap/base/result.h"
+#include "blockmap/base/unique_fd.h"
+
+// What a process must do to hold up the root file system.
+
+namespace bootstream {
+
+// Goes into the background when it is ready, not before: the first process
+// waits for the word of the second, passes it on and ends.
+class Daemonizer {
+ public:
+  // Fork.  Returns in the second process only; the first one prints what
+  // Ready or Failed say and exits with 0 or that code.  REQUIRES: one thread.
+  static Result<Daemonizer> Fork();
+  // Tell the first process `line` (stdout) and let it end with 0.
+  void Ready(const std::string& line);
+  // Tell it `line` (stderr) and let it end with `exit_code`.
+  void Failed(const std::string& line, int exit_code);
+
+ private:
+  explicit Daemonizer(UniqueFd pipe) : pipe_(std::move(pipe)) {}
+  void Tell(char exit_code, const std::string& line);
+  UniqueFd pipe_;
+};
+
+// Root-storage manners: `@` as first byte of argv[0], so that systemd's last
+// kill passes us over (systemd.io/ROOT_STORAGE_DAEMONS); memory locked; never
+// chosen by the OOM killer; memory reclaim that we wait for does no I/O through
+// us (PR_SET_IO_FLUSHER, prctl(2)).
+Status BecomeRootStorage(char** argv);
+
+}  // namespace bootstream
+
+#endif  // INITRAMFS_DRIVER_PROCESS_H_
