@@ -1,0 +1,284 @@
+#include "initramfs/driver/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "tests/support/engine_rig.h"
+
+namespace bootstream {
+namespace {
+
+constexpr uint32_t kChunk = EngineRig::kChunk;
+
+std::vector<std::byte> Part(const std::vector<std::byte>& bytes,
+                            uint64_t offset, uint64_t size) {
+  return {bytes.begin() + static_cast<ptrdiff_t>(offset),
+          bytes.begin() + static_cast<ptrdiff_t>(offset + size)};
+}
+
+TEST(StreamEngineTest, ReadOfAbsentChunkIsFetchedOnceAndKept) {
+  EngineRig rig;
+  EXPECT_EQ(rig.Read(0, 8192), Part(rig.image(), 0, 8192));
+  EXPECT_EQ(rig.Read(kChunk - 4096, 4096),
+            Part(rig.image(), kChunk - 4096, 4096));
+  EXPECT_EQ(rig.source().fetches().size(), 1U);
+}
+
+TEST(StreamEngineTest, KeptChunkSurvivesARestartAfterTheLazyCommit) {
+  EngineRig rig;
+  rig.Read(0, 4096);
+  rig.executor().Advance(std::chrono::seconds(2));
+  rig.Restart();
+  EXPECT_EQ(rig.Read(0, 4096), Part(rig.image(), 0, 4096));
+  EXPECT_TRUE(rig.source().fetches().empty());
+}
+
+TEST(StreamEngineTest, LostRecordOfACleanChunkCostsASecondDownload) {
+  EngineRig rig;
+  rig.Read(0, 4096);
+  rig.Restart();
+  EXPECT_EQ(rig.Read(0, 4096), Part(rig.image(), 0, 4096));
+  EXPECT_EQ(rig.source().fetches().size(), 1U);
+}
+
+TEST(StreamEngineTest, ZeroChunksNeedNeitherNetworkNorSpace) {
+  EngineRig rig;
+  const uint64_t free_before = rig.store().region().free_count();
+  EXPECT_EQ(rig.Read(8 * kChunk, 4 * kChunk),
+            std::vector<std::byte>(4 * kChunk));
+  EXPECT_TRUE(rig.source().fetches().empty());
+  EXPECT_EQ(rig.store().region().free_count(), free_before);
+}
+
+TEST(StreamEngineTest, UnalignedReadAcrossChunksIsWhole) {
+  EngineRig rig;
+  const uint64_t from = 2 * kChunk - 777;
+  EXPECT_EQ(rig.Read(from, kChunk + 2000),
+            Part(rig.image(), from, kChunk + 2000));
+  EXPECT_EQ(rig.source().fetches().size(), 3U);
+}
+
+TEST(StreamEngineTest, HomeIsChosenWhenItIsOursAndFree) {
+  EngineRig rig;
+  rig.Read(16 * kChunk, 4096);
+  EXPECT_EQ(rig.store().map().Get(ImageChunk{16}).location,
+            Location::At(DiskChunk{16}));
+  rig.Read(0, 4096);
+  EXPECT_NE(rig.store().map().Get(ImageChunk{0}).location,
+            Location::At(DiskChunk{0}));
+  EXPECT_EQ(rig.engine().statistics().demand_misses_stored_in_region, 1U);
+}
+
+TEST(StreamEngineTest, NothingOutsideTheRegionIsEverWritten) {
+  EngineRig rig;
+  for (uint64_t chunk = 0; chunk < 32; ++chunk) {
+    if (chunk == 4 || chunk == 5) continue;  // pinned
+    rig.Write(chunk * kChunk + 4096, 8192, std::byte{3});
+    rig.Read(chunk * kChunk, kChunk);
+  }
+  for (uint64_t chunk = 0; chunk < EngineRig::kDiskChunks; ++chunk) {
+    const bool ours = (chunk >= 16 && chunk < 24) ||
+                      (chunk >= 64 && chunk < 144);
+    if (ours) continue;
+    EXPECT_EQ(rig.SourceChunk(chunk),
+              Part(rig.old_disk(), chunk * kChunk, kChunk))
+        << chunk;
+  }
+}
+
+TEST(StreamEngineTest, WaitersOfOneChunkShareOneDownload) {
+  EngineRig rig;
+  rig.source().Hold();
+  std::vector<std::byte> first(4096), second(4096);
+  int answered = 0;
+  const auto read = [&](uint64_t offset,
+                        std::vector<std::byte>& out) -> Task<void> {
+    EXPECT_TRUE((co_await rig.engine().Read(offset, out)).has_value());
+    ++answered;
+  };
+  Spawn(read(0, first));
+  Spawn(read(8192, second));
+  EXPECT_EQ(answered, 0);
+  ASSERT_TRUE(rig.source().Complete(ImageChunk{0}));
+  EXPECT_EQ(answered, 2);
+  EXPECT_EQ(rig.source().fetches().size(), 1U);
+  EXPECT_EQ(second, Part(rig.image(), 8192, 4096));
+}
+
+TEST(StreamEngineTest, EveryWaiterGetsTheErrorOfAFailedDownload) {
+  EngineRig rig;
+  rig.source().Hold();
+  int failed = 0;
+  std::vector<std::byte> out(4096);
+  const auto read = [&]() -> Task<void> {
+    if (!co_await rig.engine().Read(0, out)) ++failed;
+  };
+  Spawn(read());
+  Spawn(read());
+  rig.source().Fail(ImageChunk{0}, Error{ErrorCode::kUnavailable, "gone"});
+  EXPECT_EQ(failed, 2);
+  rig.source().Release();
+  EXPECT_EQ(rig.Read(0, 4096), Part(rig.image(), 0, 4096));
+}
+
+TEST(StreamEngineTest, WriteDuringADownloadIsNotReplacedByIt) {
+  EngineRig rig;
+  rig.source().Hold();
+  std::vector<std::byte> out(4096);
+  Spawn([&]() -> Task<void> {
+    EXPECT_TRUE((co_await rig.engine().Read(0, out)).has_value());
+  }());
+  rig.Write(4096, 4096, std::byte{7});
+  ASSERT_TRUE(rig.source().Complete(ImageChunk{0}));
+  EXPECT_EQ(rig.Read(4096, 4096), std::vector<std::byte>(4096, std::byte{7}));
+  EXPECT_EQ(rig.Read(8192, 4096), Part(rig.image(), 8192, 4096));
+}
+
+TEST(StreamEngineTest, WriteNeverWaitsForTheNetwork) {
+  EngineRig rig;
+  rig.source().Hold();
+  rig.Write(100, 50, std::byte{9});       // part of a block: a patch
+  rig.Write(4096, 4096, std::byte{8});    // a block
+  rig.Write(8 * kChunk + 5, 3, std::byte{7});  // part of a zero block
+  EXPECT_TRUE(rig.source().fetches().empty());
+  ASSERT_TRUE(RunInline(rig.engine().Flush()).has_value());
+  rig.Restart();
+  auto expected = Part(rig.image(), 0, 8192);
+  std::memset(expected.data() + 100, 9, 50);
+  std::memset(expected.data() + 4096, 8, 4096);
+  EXPECT_EQ(rig.Read(0, 8192), expected);
+  EXPECT_EQ(rig.Read(8 * kChunk + 4, 5),
+            (std::vector<std::byte>{std::byte{0}, std::byte{7}, std::byte{7},
+                                    std::byte{7}, std::byte{0}}));
+}
+
+TEST(StreamEngineTest, FirstOverwriteOfACleanBlockIsPrecededByADurableIntent) {
+  EngineRig rig;
+  rig.Read(0, kChunk);
+  ASSERT_TRUE(RunInline(rig.engine().Flush()).has_value());
+  rig.Write(4096, 4096, std::byte{5});
+  // No flush was asked for: only the intent is durable.
+  rig.Restart();
+  EXPECT_EQ(rig.store().map().Get(ImageChunk{0}).dirty, 2U);
+  EXPECT_EQ(rig.engine().IsMissing(ImageChunk{0}), false);
+}
+
+TEST(StreamEngineTest, FlushedWriteSurvivesARestart) {
+  EngineRig rig;
+  rig.Write(3 * kChunk + 4096, 20480, std::byte{5});
+  ASSERT_TRUE(RunInline(rig.engine().Flush()).has_value());
+  rig.Restart();
+  EXPECT_EQ(rig.Read(3 * kChunk + 4096, 20480),
+            std::vector<std::byte>(20480, std::byte{5}));
+  EXPECT_EQ(rig.Read(3 * kChunk, 4096), Part(rig.image(), 3 * kChunk, 4096));
+}
+
+TEST(StreamEngineTest, PinnedWriteGoesHomeAndItsOccupantIsSaved) {
+  EngineRig rig;
+  rig.Read(4 * kChunk, 4096);
+  EXPECT_NE(rig.store().map().Get(ImageChunk{4}).location,
+            Location::At(DiskChunk{4}));
+  rig.Write(4 * kChunk + 8192, 4096, std::byte{6});
+  EXPECT_EQ(rig.store().map().Get(ImageChunk{4}).location,
+            Location::At(DiskChunk{4}));
+  EXPECT_EQ(rig.SourceChunk(4), Part(rig.old_disk(), 4 * kChunk, kChunk));
+  auto expected = Part(rig.image(), 4 * kChunk, kChunk);
+  std::memset(expected.data() + 8192, 6, 4096);
+  EXPECT_EQ(rig.Read(4 * kChunk, kChunk), expected);
+  const auto home = rig.device().bytes().subspan(4 * kChunk, kChunk);
+  EXPECT_TRUE(std::equal(home.begin(), home.end(), expected.begin()));
+}
+
+TEST(StreamEngineTest, DiscardedChunkIsZeroAndGivesItsPlaceBack) {
+  EngineRig rig;
+  rig.Read(0, kChunk);
+  ASSERT_TRUE(RunInline(rig.engine().Flush()).has_value());
+  const uint64_t free_before = rig.store().region().free_count();
+  ASSERT_TRUE(RunInline(rig.engine().Discard(0, kChunk)).has_value());
+  ASSERT_TRUE(RunInline(rig.engine().Flush()).has_value());
+  EXPECT_EQ(rig.store().region().free_count(), free_before + 1);
+  EXPECT_EQ(rig.Read(0, kChunk), std::vector<std::byte>(kChunk));
+  rig.Write(0, 100, std::byte{1});
+  EXPECT_EQ(rig.Read(100, 4096), std::vector<std::byte>(4096));
+  EXPECT_EQ(rig.source().fetches().size(), 1U);
+}
+
+TEST(StreamEngineTest, DiscardOfPinnedChunksIsIgnored) {
+  EngineRig rig;
+  ASSERT_TRUE(RunInline(rig.engine().Discard(4 * kChunk, kChunk)).has_value());
+  EXPECT_EQ(rig.Read(4 * kChunk, kChunk),
+            Part(rig.image(), 4 * kChunk, kChunk));
+}
+
+TEST(StreamEngineTest, FullRegionEvictsCleanChunksAndNeverWrittenOnes) {
+  EngineRig rig({{64, 30}});
+  rig.Write(20 * kChunk, 4096, std::byte{4});
+  for (int round = 0; round < 2; ++round) {
+    for (uint64_t chunk = 0; chunk < 32; ++chunk) {
+      if (chunk == 20) continue;
+      ASSERT_EQ(rig.Read(chunk * kChunk, kChunk),
+                Part(rig.image(), chunk * kChunk, kChunk))
+          << chunk;
+    }
+  }
+  EXPECT_GT(rig.engine().statistics().evicted_chunks, 0U);
+  EXPECT_EQ(rig.Read(20 * kChunk, 4096),
+            std::vector<std::byte>(4096, std::byte{4}));
+}
+
+// Random reads, writes, zeroes, discards, flushes, held downloads and restarts
+// after a flush, against a plain copy of the image.
+TEST(StreamEngineTest, RandomHistoriesReadWhatWasWritten) {
+  for (uint32_t seed = 1; seed <= 40; ++seed) {
+    SCOPED_TRACE(seed);
+    EngineRig rig;
+    std::mt19937 random(seed);
+    std::vector<std::byte> model = rig.image();
+    const auto pick = [&](uint64_t bound) { return random() % bound; };
+    for (int step = 0; step < 300; ++step) {
+      const bool aligned = pick(2) == 0;
+      uint64_t offset = pick(model.size());
+      uint64_t size = 1 + pick(pick(4) == 0 ? 3 * kChunk : 9000);
+      if (aligned) {
+        offset = offset / 512 * 512;
+        size = (size + 511) / 512 * 512;
+      }
+      size = std::min<uint64_t>(size, model.size() - offset);
+      switch (pick(8)) {
+        case 0:
+        case 1:
+        case 2:
+          ASSERT_EQ(rig.Read(offset, size), Part(model, offset, size))
+              << "step " << step;
+          break;
+        case 3:
+        case 4: {
+          const std::byte value{static_cast<uint8_t>(random())};
+          rig.Write(offset, size, value);
+          std::memset(model.data() + offset, static_cast<int>(value), size);
+          break;
+        }
+        case 5:
+          ASSERT_TRUE(RunInline(rig.engine().WriteZeroes(offset, size, false)));
+          std::memset(model.data() + offset, 0, size);
+          break;
+        case 6:
+          ASSERT_TRUE(RunInline(rig.engine().Flush()).has_value());
+          if (pick(4) == 0) rig.Restart();
+          break;
+        case 7:
+          ASSERT_TRUE(RunInline(rig.engine().Hydrate(
+                                    ImageChunk{offset / kChunk},
+                                    FetchClass::kBackfill))
+                          .has_value());
+          break;
+      }
+    }
+    ASSERT_EQ(rig.Read(0, model.size()), model);
+  }
+}
+
+}  // namespace
+}  // namespace bootstream

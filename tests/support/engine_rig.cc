@@ -1,0 +1,105 @@
+#include "tests/support/engine_rig.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace bootstream {
+namespace {
+
+template <typename T>
+T Must(Result<T> result) {
+  if (!result) {
+    std::fprintf(stderr, "rig: %s\n", result.error().message.c_str());
+    std::abort();
+  }
+  return std::move(*result);
+}
+
+ImageFacts FactsFor(std::shared_ptr<const Manifest> manifest) {
+  return {manifest->grid(),
+          [manifest](ImageChunk chunk) { return manifest->IsZero(chunk); },
+          [manifest](ImageChunk chunk) {
+            return manifest->InBootSet(chunk) || manifest->IsPinned(chunk);
+          }};
+}
+
+constexpr DiskChunk kFirst{64};
+
+}  // namespace
+
+EngineRig::EngineRig(std::vector<DiskExtent> region)
+    : image_(RandomBytes(kImageChunks * kChunk, 1)),
+      old_disk_(RandomBytes(kDiskChunks * kChunk, 2)),
+      region_(std::move(region)) {
+  std::memset(image_.data() + 8 * kChunk, 0, 4 * kChunk);
+  ManifestContent content = DescribeImage(image_, kChunk);
+  content.pinned = {{4, 2}};
+  manifest_ =
+      std::make_shared<const Manifest>(SignAndOpen(content, &manifest_file_));
+  device_ = std::make_unique<MemoryDevice>(old_disk_);
+
+  MapStore::CreateOptions options;
+  Superblock& superblock = options.superblock;
+  superblock.chunk_bytes = kChunk;
+  superblock.disk.size_bytes = device_->size_bytes();
+  superblock.phase = Phase::kStreaming;
+  superblock.image_bytes = image_.size();
+  superblock.manifest_digest = manifest_->digest();
+  superblock.image_name = "image";
+  options.region = region_;
+  options.manifest_file = manifest_file_;
+  options.image = FactsFor(manifest_);
+  options.journal_chunks = 2;
+  options.spare_chunks = 2;
+  options.superblock_order = {kFirst, DiskChunk{kFirst.value + 1}};
+  store_ = Must(RunInline(MapStore::Create(*device_, std::move(options))));
+  OpenEngine();
+}
+
+void EngineRig::OpenEngine() {
+  source_ = std::make_unique<FakeChunkSource>(image_, kChunk);
+  engine_ = std::make_unique<StreamEngine>(executor_, *device_, *store_,
+                                           *source_, manifest_,
+                                           StreamEngine::Options{});
+}
+
+void EngineRig::Restart() {
+  engine_.reset();
+  source_.reset();
+  const SuperblockChunks chunks = store_->superblock().superblock_chunks;
+  store_.reset();
+  const Superblock superblock =
+      Must(RunInline(MapStore::ReadSuperblock(*device_, kChunk, chunks)));
+  store_ = Must(
+      RunInline(MapStore::Open(*device_, superblock, FactsFor(manifest_))));
+  OpenEngine();
+}
+
+std::vector<std::byte> EngineRig::Read(uint64_t offset, uint64_t size) {
+  std::vector<std::byte> out(size);
+  const Status status = RunInline(engine_->Read(offset, out));
+  if (!status) {
+    std::fprintf(stderr, "rig: read: %s\n", status.error().message.c_str());
+    std::abort();
+  }
+  return out;
+}
+
+void EngineRig::Write(uint64_t offset, uint64_t size, std::byte value) {
+  const std::vector<std::byte> data(size, value);
+  const Status status = RunInline(engine_->Write(offset, data, false));
+  if (!status) {
+    std::fprintf(stderr, "rig: write: %s\n", status.error().message.c_str());
+    std::abort();
+  }
+}
+
+std::vector<std::byte> EngineRig::SourceChunk(uint64_t chunk) const {
+  const DiskChunk at =
+      store_->map().Relocated(DiskChunk{chunk}).value_or(DiskChunk{chunk});
+  const auto bytes = device_->bytes().subspan(at.value * kChunk, kChunk);
+  return {bytes.begin(), bytes.end()};
+}
+
+}  // namespace bootstream

@@ -1,0 +1,61 @@
+#ifndef TESTS_SUPPORT_ENGINE_RIG_H_
+#define TESTS_SUPPORT_ENGINE_RIG_H_
+
+#include <memory>
+#include <vector>
+
+#include "blockmap/map/map_store.h"
+#include "initramfs/driver/engine.h"
+#include "tests/support/fake_chunk_source.h"
+#include "tests/support/fake_image.h"
+#include "tests/support/memory_device.h"
+#include "tests/support/test_executor.h"
+
+namespace bootstream {
+
+// A streaming engine over a disk and an image in memory: 64 KiB chunks; the
+// image is 32 chunks, of which chunks 8 to 11 are zero and chunks 4 and 5 are
+// pinned; the disk is 160 chunks of old content, and the region is what
+// `region` says.
+class EngineRig {
+ public:
+  static constexpr uint32_t kChunk = 64 * 1024;
+  static constexpr uint64_t kImageChunks = 32;
+  static constexpr uint64_t kDiskChunks = 160;
+
+  explicit EngineRig(std::vector<DiskExtent> region = {{16, 8}, {64, 80}});
+
+  StreamEngine& engine() { return *engine_; }
+  MapStore& store() { return *store_; }
+  FakeChunkSource& source() { return *source_; }
+  MemoryDevice& device() { return *device_; }
+  TestExecutor& executor() { return executor_; }
+  const std::vector<std::byte>& image() const { return image_; }
+  const std::vector<std::byte>& old_disk() const { return old_disk_; }
+
+  // Stop as kill -9 does, and open what is on the disk.
+  void Restart();
+
+  std::vector<std::byte> Read(uint64_t offset, uint64_t size);
+  void Write(uint64_t offset, uint64_t size, std::byte value);
+  // Where the source's chunk is now, and its bytes there.
+  std::vector<std::byte> SourceChunk(uint64_t chunk) const;
+
+ private:
+  void OpenEngine();
+
+  std::vector<std::byte> image_;
+  std::vector<std::byte> manifest_file_;
+  std::shared_ptr<const Manifest> manifest_;
+  std::vector<std::byte> old_disk_;
+  std::vector<DiskExtent> region_;
+  TestExecutor executor_;
+  std::unique_ptr<MemoryDevice> device_;
+  std::unique_ptr<MapStore> store_;
+  std::unique_ptr<FakeChunkSource> source_;
+  std::unique_ptr<StreamEngine> engine_;
+};
+
+}  // namespace bootstream
+
+#endif  // TESTS_SUPPORT_ENGINE_RIG_H_
