@@ -1,0 +1,196 @@
+#include "initramfs/frontend/fuse_frontend.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <filesystem>
+#include <utility>
+
+#include "blockmap/base/types.h"
+#include "initramfs/frontend/fuse_file.h"
+#include "initramfs/frontend/helper_thread.h"
+#include "initramfs/frontend/kernel_device.h"
+#include "initramfs/frontend/loop_device.h"
+
+namespace bootstream {
+namespace {
+
+// The private directory under the mount, and our lock on it.
+struct MountPoint {
+  std::string path;  // absolute
+  UniqueFd lock;
+
+  // "/run/bootstream/fuse" -> "run-bootstream-fuse.disk"
+  std::string FileName() const {
+    std::string name = path.substr(1) + ".disk";
+    std::replace(name.begin(), name.end(), '/', '-');
+    return name;
+  }
+};
+
+// The directory under the mount point.  What a dead predecessor mounted there
+// is taken away; a mount that answers belongs to somebody.
+Result<UniqueFd> OpenDirectory(const std::string& path) {
+  while (true) {
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd) {
+      const int error = errno;
+      const bool dead = error == ENOTCONN || error == ECONNABORTED;
+      if (dead && ::umount2(path.c_str(), MNT_DETACH) == 0) continue;
+      return ErrnoError(error, path);
+    }
+    struct statfs info {};
+    if (::fstatfs(fd.get(), &info) != 0) return ErrnoError(errno, path);
+    if (info.f_type == FUSE_SUPER_MAGIC ||
+        ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+      return Error{ErrorCode::kUnavailable,
+                   path + " is used by another process; stop that first"};
+    }
+    return fd;
+  }
+}
+
+Result<MountPoint> PrepareDirectory(const std::string& directory) {
+  std::error_code error;
+  MountPoint point;
+  point.path = std::filesystem::absolute(directory, error).lexically_normal();
+  if (error) return Error{ErrorCode::kIo, directory + ": " + error.message()};
+  if (point.FileName().size() > NAME_MAX) {
+    return Error{ErrorCode::kInvalid, directory + ": the path is too long"};
+  }
+  const auto parent = std::filesystem::path(point.path).parent_path();
+  std::filesystem::create_directories(parent, error);
+  if (error) {
+    return Error{ErrorCode::kIo, parent.string() + ": " + error.message()};
+  }
+  if (::mkdir(point.path.c_str(), 0700) != 0 && errno != EEXIST) {
+    return ErrnoError(errno, "mkdir " + point.path);
+  }
+  auto lock = OpenDirectory(point.path);
+  if (!lock) return std::move(lock.error());
+  point.lock = std::move(*lock);
+  return point;
+}
+
+// Loop devices of a dead predecessor, whether it died before or after its
+// mount left the tree.
+Status DetachStale(const MountPoint& point) {
+  for (const auto& file :
+       {"/" + point.FileName(), point.path + "/" + point.FileName()}) {
+    for (const auto& name : FindLoops(file)) {
+      if (auto s = AbandonLoop(name); !s) return s;
+    }
+  }
+  return OkStatus();
+}
+
+Result<MountPoint> Prepare(const std::string& directory) {
+  auto point = PrepareDirectory(directory);
+  if (!point) return point;
+  if (auto s = DetachStale(*point); !s) return s.error();
+  return point;
+}
+
+// Put a loop device on the mounted file; its name.  The mount is out of the
+// tree afterwards, in any case.
+Result<std::string> AttachFile(const std::string& directory,
+                               const std::string& file_name,
+                               uint64_t size_bytes) {
+  const std::string path = directory + "/" + file_name;
+  const UniqueFd file(::open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC));
+  const int error = file ? 0 : errno;
+  ::umount2(directory.c_str(), MNT_DETACH);
+  if (!file) return ErrnoError(error, path);
+  auto name = AttachLoop(file.get());
+  if (!name) return name;
+  if (auto s = CheckDeviceSize(*name, size_bytes); !s) {
+    if (auto detached = DetachLoop(*name); !detached) return detached.error();
+    return s.error();
+  }
+  return name;
+}
+
+class FuseFrontend final : public Frontend {
+ public:
+  FuseFrontend(IoLoop& loop, BlockService& service, FuseFrontendOptions options)
+      : loop_(loop), service_(service), options_(std::move(options)) {}
+
+  Task<Result<std::string>> Start() override {
+    if (service_.size_bytes() % kSectorBytes != 0) {
+      co_return Error{ErrorCode::kInvalid,
+                      "a block device of half a sector cannot be"};
+    }
+    auto preparing = OnThread(
+        loop_, [directory = options_.directory] { return Prepare(directory); });
+    auto point = co_await preparing;
+    if (!point) co_return std::move(point.error());
+    point_ = std::move(*point);
+    auto file = FuseFile::Mount(loop_, service_, point_.path, point_.FileName(),
+                                [this] { Gone(); });
+    if (!file) co_return std::move(file.error());
+    file_ = std::move(*file);
+    auto attaching =
+        OnThread(loop_, [directory = point_.path, file_name = point_.FileName(),
+                         size_bytes = service_.size_bytes()] {
+          return AttachFile(directory, file_name, size_bytes);
+        });
+    auto name = co_await attaching;
+    if (!name) {
+      stopping_ = true;
+      if (auto s = co_await Close(); !s) co_return s.error();
+      co_return std::move(name.error());
+    }
+    loop_name_ = std::move(*name);
+    co_return DevicePath(loop_name_);
+  }
+
+  Task<Status> Stop() override {
+    stopping_ = true;
+    auto detaching =
+        OnThread(loop_, [name = loop_name_] { return DetachLoop(name); });
+    Status status = co_await detaching;
+    if (!status) {
+      stopping_ = false;
+      co_return status;
+    }
+    co_return co_await Close();
+  }
+
+ private:
+  void Gone() const {
+    if (stopping_ || !options_.log) return;
+    options_.log(DevicePath(loop_name_) + ": its file system was taken away");
+  }
+
+  Task<Status> Close() {
+    Status status = co_await file_->Close();
+    file_.reset();
+    point_.lock.reset();
+    co_return status;
+  }
+
+  IoLoop& loop_;
+  BlockService& service_;
+  const FuseFrontendOptions options_;
+  MountPoint point_;
+  std::unique_ptr<FuseFile> file_;
+  std::string loop_name_;
+  bool stopping_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Frontend> MakeFuseFrontend(IoLoop& loop, BlockService& service,
+                                           FuseFrontendOptions options) {
+  return std::make_unique<FuseFrontend>(loop, service, std::move(options));
+}
+
+}  // namespace bootstream

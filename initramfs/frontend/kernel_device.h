@@ -1,0 +1,34 @@
+#ifndef INITRAMFS_FRONTEND_KERNEL_DEVICE_H_
+#define INITRAMFS_FRONTEND_KERNEL_DEVICE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "blockmap/base/result.h"
+#include "blockmap/base/unique_fd.h"
+
+// Block devices of the kernel by name ("nbd0", "loop3").  Blocking.  What is in
+// /sys/block: Documentation/ABI/stable/sysfs-block of the kernel.
+
+namespace bootstream {
+
+std::string DevicePath(const std::string& name);
+
+// One line of /sys/block/NAME/ATTRIBUTE without its newline.
+Result<std::string> ReadDeviceAttribute(const std::string& name,
+                                        const std::string& attribute);
+Status WriteDeviceAttribute(const std::string& name,
+                            const std::string& attribute,
+                            const std::string& value);
+
+// kIo unless the kernel gives the device exactly `size_bytes`: a device that
+// is not connected has size 0, and must not be taken for one.
+Status CheckDeviceSize(const std::string& name, uint64_t size_bytes);
+
+// Write the kernel's cached pages of the device to it.  The descriptor keeps
+// others from mounting or claiming it; kRefused when somebody has already.
+Result<UniqueFd> ClaimAndFlushDevice(const std::string& name);
+
+}  // namespace bootstream
+
+#endif  // INITRAMFS_FRONTEND_KERNEL_DEVICE_H_

@@ -1,0 +1,31 @@
+#ifndef INITRAMFS_FRONTEND_LOOP_DEVICE_H_
+#define INITRAMFS_FRONTEND_LOOP_DEVICE_H_
+
+#include <string>
+#include <vector>
+
+#include "blockmap/base/result.h"
+
+// Loop devices, by the ioctls of loop(4).  Everything blocks, and reads or
+// flushes the file behind: never call it on the thread that serves that file.
+
+namespace bootstream {
+
+// Put a free loop device on the file open as `fd`: direct I/O, 512-byte
+// sectors, no partition scan.  Its name ("loop0").
+Result<std::string> AttachLoop(int fd);
+
+// Write back, detach, and wait until the kernel has let go of the file.
+// kRefused while the device is in use.
+Status DetachLoop(const std::string& name);
+
+// Detach, whoever uses it: for a device whose file has died.  It goes when its
+// last user does.
+Status AbandonLoop(const std::string& name);
+
+// Names of the loop devices whose file is called `path`, as the kernel tells.
+std::vector<std::string> FindLoops(const std::string& path);
+
+}  // namespace bootstream
+
+#endif  // INITRAMFS_FRONTEND_LOOP_DEVICE_H_
