@@ -36,12 +36,11 @@ set(CPACK_PACKAGE_NAME bootstream)
 set(CPACK_PACKAGE_CONTACT "bootstream maintainers <bootstream@localhost>")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "boot now, stream the rest")
 set(CPACK_DEBIAN_PACKAGE_DESCRIPTION
-  "boot now, stream the rest
- Lets this system run from a disk to which it has not been copied yet: the
- initramfs starts a block device that fetches what is missing, verified, from
- an image server, and the old system on the disk stays one command away.
- .
- Does nothing on a machine that is not being migrated.")
+  "Lets this system run from a disk to which it has not been copied yet: the
+initramfs starts a block device that fetches what is missing, verified, from
+an image server, and the old system on the disk stays one command away.
+.
+Does nothing on a machine that is not being migrated.")
 set(CPACK_DEBIAN_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
