@@ -1,6 +1,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
@@ -26,6 +27,7 @@ struct Options {
   bool scan = false;
   bool takeover = false;
   bool daemonize = false;
+  std::string root;
   bool backfill_paused = false;
   uint64_t resume_after_seconds = 0;
 };
@@ -112,6 +114,10 @@ Task<Outcome> RunDriver(IoLoop& loop, Options options, UniqueFd disk,
     Status mapped =
         co_await MapPartitionsAside(loop, options.driver.disk, *device);
     if (!mapped) co_return Outcome{mapped.error()};
+  }
+  if (!options.root.empty() &&
+      (::chroot(options.root.c_str()) != 0 || ::chdir("/") != 0)) {
+    co_return Outcome{ErrnoError(errno, "chroot to " + options.root)};
   }
   const std::string line = "ready: " + *device;
   if (daemonizer) {
@@ -250,6 +256,10 @@ int Main(int argc, char** argv) {
                 "Hide the raw disk and map the image's partitions");
   run->add_flag("--daemonize", options.daemonize,
                 "Go into the background when the device is there");
+  run->add_option("--root", options.root,
+                  "Make this the root directory when the device is there: the "
+                  "initramfs is emptied, and name resolution and certificates "
+                  "are still to be found");
   run->add_flag("--backfill-paused", options.backfill_paused,
                 "Fetch only what is read until 'streamctl backfill resume'");
   run->add_option("--resume-after", options.resume_after_seconds,
