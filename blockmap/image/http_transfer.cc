@@ -1,0 +1,212 @@
+#include "blockmap/image/http_transfer.h"
+
+#include <strings.h>
+
+#include <algorithm>
+#include <span>
+#include <string_view>
+#include <utility>
+
+namespace bootstream {
+namespace {
+
+// The value of header `line` if its name is `name`.
+bool HeaderIs(std::string_view line, std::string_view name,
+              std::string_view& value) {
+  if (line.size() <= name.size() || line[name.size()] != ':' ||
+      ::strncasecmp(line.data(), name.data(), name.size()) != 0) {
+    return false;
+  }
+  value = line.substr(name.size() + 1);
+  const auto blank = [](char c) { return c == ' ' || c == '\t'; };
+  while (!value.empty() && blank(value.front())) value.remove_prefix(1);
+  while (!value.empty() && (blank(value.back()) || value.back() == '\r' ||
+                            value.back() == '\n')) {
+    value.remove_suffix(1);
+  }
+  return true;
+}
+
+}  // namespace
+
+HttpTransfer::HttpTransfer(CurlHandle easy, Request request,
+                           Executor::Duration now, OnFrame on_frame)
+    : easy_(std::move(easy)),
+      request_(std::move(request)),
+      on_frame_(std::move(on_frame)),
+      begin_(request_.batch.begin()),
+      end_(request_.batch.end()),
+      now_(now),
+      last_activity_(now) {
+  CURL* const it = easy_.get();
+  const std::string range =
+      std::to_string(begin_) + "-" + std::to_string(end_ - 1);
+  if (request_.past_caches) {
+    headers_.reset(curl_slist_append(nullptr, "Cache-Control: no-cache"));
+  }
+  curl_easy_setopt(it, CURLOPT_URL, request_.url.c_str());
+  curl_easy_setopt(it, CURLOPT_RANGE, range.c_str());
+  curl_easy_setopt(it, CURLOPT_HTTPHEADER, headers_.get());
+  curl_easy_setopt(it, CURLOPT_HEADERFUNCTION, &HttpTransfer::OnHeader);
+  curl_easy_setopt(it, CURLOPT_HEADERDATA, this);
+  curl_easy_setopt(it, CURLOPT_WRITEFUNCTION, &HttpTransfer::OnBody);
+  curl_easy_setopt(it, CURLOPT_WRITEDATA, this);
+  curl_easy_setopt(it, CURLOPT_PRIVATE, this);
+  curl_easy_setopt(it, CURLOPT_BUFFERSIZE, 256L * 1024);
+}
+
+size_t HttpTransfer::OnHeader(char* data, size_t size, size_t count,
+                              void* self) {
+  static_cast<HttpTransfer*>(self)->Header({data, size * count});
+  return size * count;
+}
+
+size_t HttpTransfer::OnBody(char* data, size_t size, size_t count,
+                            void* self) {
+  const std::span<const char> bytes(data, size * count);
+  return static_cast<HttpTransfer*>(self)->Body(std::as_bytes(bytes));
+}
+
+void HttpTransfer::Header(std::string_view line) {
+  last_activity_ = now_;
+  std::string_view value;
+  if (line.starts_with("HTTP/")) {  // a new reply, after a redirect
+    content_range_.clear();
+    encoded_ = false;
+  } else if (HeaderIs(line, "Content-Range", value)) {
+    content_range_ = value;
+  } else if (HeaderIs(line, "Content-Encoding", value)) {
+    encoded_ = value != "identity";
+  }
+}
+
+bool HttpTransfer::Refuse(std::string why) {
+  refusal_ = std::move(why);
+  return false;
+}
+
+bool HttpTransfer::AcceptReply() {
+  long status = 0;
+  curl_off_t length = -1;
+  curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status);
+  curl_easy_getinfo(easy_.get(), CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+  if (status != 200 && status != 206) {
+    return Refuse("status " + std::to_string(status));
+  }
+  if (encoded_) return Refuse("the reply is encoded");
+  const uint64_t expected = status == 206 ? size() : request_.pack_bytes;
+  if (length >= 0 && static_cast<uint64_t>(length) != expected) {
+    return Refuse("a reply of " + std::to_string(length) + " bytes instead of " +
+                  std::to_string(expected));
+  }
+  if (status == 200) {
+    position_ = 0;
+    return length >= 0 || Refuse("a whole file of unknown length");
+  }
+  const std::string range = "bytes " + std::to_string(begin_) + "-" +
+                            std::to_string(end_ - 1) + "/";
+  position_ = begin_;
+  return content_range_ == range + std::to_string(request_.pack_bytes) ||
+         content_range_ == range + "*" ||
+         Refuse("range '" + content_range_ + "' instead of '" + range +
+                std::to_string(request_.pack_bytes) + "'");
+}
+
+size_t HttpTransfer::Body(std::span<const std::byte> data) {
+  if (held_) {
+    paused_ = true;
+    return CURL_WRITEFUNC_PAUSE;
+  }
+  last_activity_ = now_;
+  if (!accepted_) {
+    if (!AcceptReply()) return 0;
+    accepted_ = true;
+  }
+  received_ += data.size();
+  return Cut(data) ? data.size() : 0;
+}
+
+bool HttpTransfer::Cut(std::span<const std::byte> data) {
+  auto& frames = request_.batch.frames;
+  while (!data.empty()) {
+    if (next_ == frames.size()) {
+      complete_ = position_ >= end_;
+      return false;  // the rest of a whole pack, or more than was asked for
+    }
+    const FrameKey& key = frames[next_].key;
+    if (position_ < key.offset) {
+      const auto skip = std::min<uint64_t>(key.offset - position_, data.size());
+      position_ += skip;
+      data = data.subspan(skip);
+      continue;
+    }
+    const auto take = std::min<uint64_t>(key.end() - position_, data.size());
+    if (current_.empty()) current_.reserve(key.packed_bytes);
+    current_.insert(current_.end(), data.begin(), data.begin() + take);
+    position_ += take;
+    data = data.subspan(take);
+    if (position_ == key.end()) {
+      on_frame_(std::move(frames[next_]), std::exchange(current_, {}));
+      ++next_;
+    }
+  }
+  complete_ = next_ == frames.size();
+  return true;
+}
+
+HttpTransfer::Outcome HttpTransfer::Judge(CURLcode code,
+                                          std::string& why) const {
+  // Frames that came are good or not by their digest; extra bytes after them
+  // were not looked at.
+  if (complete_) return Outcome::kDone;
+  long status = 0;
+  curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status);
+  why = request_.url + ": ";
+  if (!refusal_.empty()) {
+    why += refusal_;
+    return status >= 500 ? Outcome::kServerFailed : Outcome::kWrongReply;
+  }
+  if (code != CURLE_OK) {
+    why += curl_easy_strerror(code);
+    return Outcome::kServerFailed;
+  }
+  if (status >= 300) {  // without a body
+    why += "status " + std::to_string(status);
+    return status >= 500 ? Outcome::kServerFailed : Outcome::kWrongReply;
+  }
+  why += "the reply ended early";
+  return Outcome::kServerFailed;
+}
+
+std::vector<WantedFrame> HttpTransfer::TakeRest() {
+  auto& frames = request_.batch.frames;
+  std::vector<WantedFrame> rest(
+      std::make_move_iterator(frames.begin() + static_cast<long>(next_)),
+      std::make_move_iterator(frames.end()));
+  frames.resize(next_);
+  return rest;
+}
+
+void HttpTransfer::Hold(bool hold, Executor::Duration now) {
+  held_ = hold;
+  last_activity_ = now;
+  SetNow(now);
+  // Continuing may hand data to Body at once.
+  if (!hold && std::exchange(paused_, false)) {
+    curl_easy_pause(easy_.get(), CURLPAUSE_CONT);
+  }
+}
+
+bool HttpTransfer::Promote(const FrameKey& key, FetchClass fetch_class) {
+  auto& batch = request_.batch;
+  for (size_t i = next_; i < batch.frames.size(); ++i) {
+    if (batch.frames[i].key != key) continue;
+    batch.frames[i].fetch_class =
+        std::min(batch.frames[i].fetch_class, fetch_class);
+    batch.fetch_class = std::min(batch.fetch_class, fetch_class);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace bootstream

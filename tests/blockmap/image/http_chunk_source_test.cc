@@ -1,0 +1,313 @@
+#include "blockmap/image/http_chunk_source.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "blockmap/base/io_loop.h"
+#include "blockmap/image/pack.h"
+#include "tests/support/fake_image.h"
+#include "tests/support/test_http_server.h"
+
+namespace bootstream {
+namespace {
+
+using Fault = TestHttpServer::Fault;
+using Request = TestHttpServer::Request;
+using std::chrono::milliseconds;
+
+constexpr uint32_t kChunk = kChunkBytesMin;
+constexpr uint64_t kChunks = 24;  // and a short one
+
+class HttpChunkSourceTest : public testing::Test {
+ protected:
+  HttpChunkSourceTest()
+      : loop_(std::move(*IoLoop::Create())),
+        image_(RandomBytes(kChunks * kChunk + 8192, 7)) {
+    std::memset(image_.data() + 5 * kChunk, 0, kChunk);
+    std::vector<std::byte> pack;
+    manifest_ = std::make_shared<Manifest>(
+        SignAndOpen(DescribeImage(image_, kChunk, &pack)));
+    path_ = PackPath(manifest_->content().packs[0].digest);
+    for (auto* server : {&server_, &other_}) server->Put(path_, pack);
+    options_.servers = {server_.url()};
+    options_.stall_timeout = milliseconds(300);
+  }
+
+  void Open() {
+    source_ = std::move(
+        *HttpChunkSource::Create(*loop_, manifest_, options_));
+  }
+  Result<AlignedBuffer> Fetch(uint64_t chunk,
+                              FetchClass fetch_class = FetchClass::kDemand) {
+    return loop_->RunUntilDone(source_->Fetch(ImageChunk{chunk}, fetch_class));
+  }
+  bool IsRight(uint64_t chunk, const Result<AlignedBuffer>& got) const {
+    const Grid grid = manifest_->grid();
+    return got && got->size() == grid.bytes_of(chunk) &&
+           std::memcmp(got->data(), image_.data() + grid.offset_of(chunk),
+                       got->size()) == 0;
+  }
+  // All chunks at once; the number of those that came right.
+  size_t FetchAll(FetchClass fetch_class = FetchClass::kDemand) {
+    size_t right = 0;
+    std::vector<Task<Status>> tasks;
+    for (uint64_t chunk = 0; chunk <= kChunks; ++chunk) {
+      tasks.push_back(FetchOne(chunk, fetch_class, right));
+    }
+    EXPECT_TRUE(loop_->RunUntilDone(JoinAll(std::move(tasks))));
+    return right;
+  }
+  Task<Status> FetchOne(uint64_t chunk, FetchClass fetch_class, size_t& right) {
+    const auto got = co_await source_->Fetch(ImageChunk{chunk}, fetch_class);
+    right += IsRight(chunk, got);
+    if (!got) co_return got.error();
+    co_return OkStatus();
+  }
+  // A fault for the first `count` requests.
+  static std::function<Fault(const Request&)> First(size_t count, Fault fault) {
+    return [=](const Request& request) {
+      return request.number < count ? fault : Fault::kNone;
+    };
+  }
+
+  std::unique_ptr<IoLoop> loop_;
+  std::vector<std::byte> image_;
+  std::shared_ptr<Manifest> manifest_;
+  std::string path_;
+  TestHttpServer server_;
+  TestHttpServer other_;
+  FetchOptions options_;
+  std::unique_ptr<HttpChunkSource> source_;
+};
+
+TEST_F(HttpChunkSourceTest, OneChunkIsOneRequestForItsFrame) {
+  Open();
+  EXPECT_TRUE(IsRight(3, Fetch(3)));
+  EXPECT_TRUE(IsRight(kChunks, Fetch(kChunks)));
+  const auto requests = server_.requests();
+  ASSERT_EQ(requests.size(), 2U);
+  const ChunkEntry* entry = manifest_->Find(ImageChunk{3});
+  EXPECT_EQ(requests[0].path, path_);
+  EXPECT_EQ(requests[0].begin, entry->pack_offset);
+  EXPECT_EQ(requests[0].end, entry->pack_offset + entry->packed_bytes);
+  const FetchStatistics statistics = source_->statistics();
+  EXPECT_EQ(statistics.requests, 2U);
+  EXPECT_EQ(statistics.chunks_delivered, 2U);
+  EXPECT_EQ(statistics.retries, 0U);
+  EXPECT_FALSE(statistics.waiting);
+}
+
+TEST_F(HttpChunkSourceTest, ZeroesNeedNoServer) {
+  server_.Stop();
+  Open();
+  EXPECT_TRUE(IsRight(5, Fetch(5)));
+  EXPECT_FALSE(Fetch(kChunks + 1));
+  EXPECT_EQ(source_->statistics().requests, 0U);
+}
+
+TEST_F(HttpChunkSourceTest, NeighboursShareRequests) {
+  Open();
+  EXPECT_EQ(FetchAll(FetchClass::kPrefetch), kChunks + 1);
+  EXPECT_LT(server_.requests().size(), kChunks / 2);
+  EXPECT_GE(source_->statistics().bytes_received,
+            manifest_->content().packs[0].size_bytes);
+}
+
+struct FaultCase {
+  const char* name;
+  Fault fault;
+  bool digest;  // it is the digest that tells
+};
+
+class FaultTest : public HttpChunkSourceTest,
+                  public testing::WithParamInterface<FaultCase> {};
+
+TEST_P(FaultTest, IsOutlivedAndNothingWrongIsDelivered) {
+  server_.SetFault(First(2, GetParam().fault));
+  Open();
+  EXPECT_EQ(FetchAll(), kChunks + 1);
+  const FetchStatistics statistics = source_->statistics();
+  EXPECT_GT(statistics.retries, 0U);
+  EXPECT_FALSE(statistics.waiting);
+  EXPECT_NE(statistics.last_failure.find(server_.url()), std::string::npos);
+  EXPECT_EQ(statistics.digest_mismatches > 0, GetParam().digest);
+}
+
+TEST_P(FaultTest, AnotherServerHelps) {
+  options_.servers.push_back(other_.url());
+  server_.SetFault(GetParam().fault);
+  Open();
+  EXPECT_EQ(FetchAll(), kChunks + 1);
+  EXPECT_FALSE(other_.requests().empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Http, FaultTest,
+    testing::Values(FaultCase{"WrongRange", Fault::kWrongRange, false},
+                    FaultCase{"WrongWhole", Fault::kWrongWhole, false},
+                    FaultCase{"ShortBody", Fault::kShortBody, false},
+                    FaultCase{"FlippedBit", Fault::kFlippedBit, true},
+                    FaultCase{"Stall", Fault::kStall, false},
+                    FaultCase{"Silence", Fault::kSilent, false},
+                    FaultCase{"NotFound", Fault::kNotFound, false},
+                    FaultCase{"Unavailable", Fault::kUnavailable, false},
+                    FaultCase{"Encoded", Fault::kEncoded, false},
+                    FaultCase{"HangUp", Fault::kHangUp, false}),
+    [](const auto& info) { return info.param.name; });
+
+TEST_F(HttpChunkSourceTest, WholePackOfItsSizeIsTakenAndSliced) {
+  server_.SetFault(Fault::kWholeFile);
+  Open();
+  EXPECT_TRUE(IsRight(9, Fetch(9)));
+  EXPECT_TRUE(IsRight(kChunks, Fetch(kChunks)));
+  EXPECT_EQ(source_->statistics().retries, 0U);
+}
+
+TEST_F(HttpChunkSourceTest, BytesBeyondTheRangeAreNotLookedAt) {
+  server_.SetFault(Fault::kLongBody);
+  Open();
+  EXPECT_TRUE(IsRight(9, Fetch(9)));
+}
+
+TEST_F(HttpChunkSourceTest, WrongBytesAreAskedForPastCaches) {
+  server_.SetFault(First(1, Fault::kFlippedBit));
+  Open();
+  EXPECT_TRUE(IsRight(2, Fetch(2)));
+  EXPECT_EQ(source_->statistics().digest_mismatches, 1U);
+  const auto requests = server_.requests();
+  ASSERT_EQ(requests.size(), 2U);
+  EXPECT_FALSE(requests[0].no_cache);
+  EXPECT_TRUE(requests[1].no_cache);
+}
+
+TEST_F(HttpChunkSourceTest, OneBadChunkDoesNotHoldUpItsNeighbours) {
+  const ChunkEntry* bad = manifest_->Find(ImageChunk{4});
+  server_.SetFault([bad](const Request& request) {
+    const bool hit = request.begin == bad->pack_offset;
+    return hit ? Fault::kFlippedBit : Fault::kNone;
+  });
+  options_.give_up_after = milliseconds(600);
+  Open();
+  size_t right = 0;
+  std::vector<Task<Status>> tasks;
+  for (uint64_t chunk = 4; chunk <= kChunks; ++chunk) {
+    tasks.push_back(FetchOne(chunk, FetchClass::kDemand, right));
+  }
+  const Status status = loop_->RunUntilDone(JoinAll(std::move(tasks)));
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(right, kChunks - 4);
+}
+
+TEST_F(HttpChunkSourceTest, ServerThatComesBackIsFoundAgain) {
+  Open();
+  EXPECT_TRUE(IsRight(1, Fetch(1)));
+  server_.Stop();
+  std::optional<Result<AlignedBuffer>> got;
+  const auto fetch = [&]() -> Task<void> {
+    got.emplace(co_await source_->Fetch(ImageChunk{2}, FetchClass::kDemand));
+    loop_->Stop();
+  };
+  Spawn(fetch());
+  const auto wait_for_failure = [&]() -> Task<void> {
+    while (!source_->statistics().waiting) {
+      co_await loop_->Sleep(milliseconds(5));
+    }
+    server_.Start();
+  };
+  Spawn(wait_for_failure());
+  loop_->Run();
+  ASSERT_TRUE(got);
+  EXPECT_TRUE(IsRight(2, *got));
+  EXPECT_FALSE(source_->statistics().waiting);
+}
+
+TEST_F(HttpChunkSourceTest, GivesUpOnlyWhenToldTo) {
+  server_.Stop();
+  options_.give_up_after = milliseconds(300);
+  Open();
+  const auto got = Fetch(1);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code, ErrorCode::kUnavailable);
+  EXPECT_NE(got.error().message.find(server_.url()), std::string::npos);
+}
+
+TEST_F(HttpChunkSourceTest, WaitersAreToldWhenTheSourceGoes) {
+  server_.SetFault(Fault::kSilent);
+  options_.stall_timeout = milliseconds(60000);
+  Open();
+  size_t told = 0;
+  const auto fetch = [&](uint64_t chunk, FetchClass c) -> Task<void> {
+    const auto got = co_await source_->Fetch(ImageChunk{chunk}, c);
+    told += !got && got.error().code == ErrorCode::kUnavailable;
+  };
+  for (uint64_t chunk = 0; chunk < 5; ++chunk) {
+    Spawn(fetch(chunk, FetchClass::kDemand));
+  }
+  Spawn(fetch(20, FetchClass::kBackfill));
+  server_.WaitForRequests(1);
+  source_.reset();
+  EXPECT_EQ(told, 6U);
+}
+
+TEST_F(HttpChunkSourceTest, DemandIsServedWhileBackfillHangs) {
+  const uint64_t half = manifest_->Find(ImageChunk{12})->pack_offset;
+  server_.SetFault([half](const Request& request) {
+    return request.begin >= half ? Fault::kStall : Fault::kNone;
+  });
+  options_.stall_timeout = milliseconds(60000);
+  options_.limits.batch_bytes = kChunk;
+  options_.requests_max = 4;
+  Open();
+  const auto backfill = [&](uint64_t chunk) -> Task<void> {
+    (void)co_await source_->Fetch(ImageChunk{chunk}, FetchClass::kBackfill);
+  };
+  for (uint64_t chunk = 12; chunk < kChunks; ++chunk) Spawn(backfill(chunk));
+  server_.WaitForRequests(2);
+  for (uint64_t chunk = 0; chunk < 4; ++chunk) {
+    EXPECT_TRUE(IsRight(chunk, Fetch(chunk)));
+  }
+  source_.reset();
+}
+
+TEST_F(HttpChunkSourceTest, PausedBackfillWaitsUntilItIsWanted) {
+  Open();
+  source_->SetBackfillPaused(true);
+  std::optional<Result<AlignedBuffer>> got;
+  const auto backfill = [&]() -> Task<void> {
+    got.emplace(co_await source_->Fetch(ImageChunk{7}, FetchClass::kBackfill));
+  };
+  Spawn(backfill());
+  EXPECT_TRUE(IsRight(1, Fetch(1)));
+  EXPECT_EQ(server_.requests().size(), 1U);
+  source_->Promote(ImageChunk{7}, FetchClass::kDemand);
+  EXPECT_TRUE(IsRight(8, Fetch(8)));
+  const auto wait = [&]() -> Task<Status> {
+    while (!got) co_await loop_->Sleep(milliseconds(1));
+    co_return OkStatus();
+  };
+  EXPECT_TRUE(loop_->RunUntilDone(wait()));
+  EXPECT_TRUE(IsRight(7, *got));
+}
+
+TEST_F(HttpChunkSourceTest, BackfillKeepsToItsRate) {
+  options_.limits.batch_bytes = 256 << 10;
+  Open();
+  source_->SetBackfillRate(8 << 20);
+  const auto began = loop_->Now();
+  EXPECT_EQ(FetchAll(FetchClass::kBackfill), kChunks + 1);
+  // 1.4 MiB, of which the last request is not waited for.
+  EXPECT_GE(loop_->Now() - began, milliseconds(100));
+  EXPECT_GE(server_.requests().size(), 5U);
+}
+
+TEST_F(HttpChunkSourceTest, NoServerIsInvalid) {
+  options_.servers.clear();
+  const auto source = HttpChunkSource::Create(*loop_, manifest_, options_);
+  ASSERT_FALSE(source);
+  EXPECT_EQ(source.error().code, ErrorCode::kInvalid);
+}
+
+}  // namespace
+}  // namespace bootstream
