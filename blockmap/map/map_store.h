@@ -31,7 +31,8 @@ struct ImageFacts {
 //
 //   kOpen --any metadata write or flush fails--> kFailed   (left only by Open)
 //
-// One thread; calls may overlap.  `device` must outlive the store.
+// One thread; calls may overlap, and none may be under way when the store is
+// destroyed.  `device` must outlive it.
 class MapStore {
  public:
   struct CreateOptions {
@@ -47,9 +48,17 @@ class MapStore {
     // file's whole chunks in file order, so that a scan finds them early.
     std::vector<DiskChunk> superblock_order;
   };
+  // Chunks that the store takes for itself, at most: what a plan counts besides
+  // image, relocated chunks and spare ones.  Live metadata and room for writing
+  // all of it anew; image chunks never get the latter.
+  static uint64_t MetadataChunks(const Grid& image, uint64_t manifest_bytes,
+                                 uint64_t region_extent_count,
+                                 uint32_t journal_chunks = 8);
+
   // Lay down manifest, empty checkpoint and journal, then the superblocks.
-  // Until this has returned OK there is no migration.  kNoSpace: the region is
-  // too small for the metadata.
+  // Until this has returned OK there is no migration.  A migration id of zeroes
+  // is replaced by a random one.  kNoSpace: the region is too small for the
+  // metadata; kInvalid: a region or sizes that make no sense.
   static Task<Result<std::unique_ptr<MapStore>>> Create(BlockDevice& device,
                                                         CreateOptions options);
 
@@ -69,7 +78,8 @@ class MapStore {
   // Read the checkpoint and replay the journal.  An unfinished tail is dropped.
   // kCorrupt: what the superblock vouches for is not there, or the map
   // contradicts itself (two users of one chunk, a place that is not ours).
-  // With `read_only` nothing is ever written and changes are refused.
+  // With `read_only` nothing is ever written: Allocate finds nothing, Tasks end
+  // in kRefused, and SetChunk, SetRelocation and AddPatch are not allowed.
   static Task<Result<std::unique_ptr<MapStore>>> Open(
       BlockDevice& device, const Superblock& superblock, ImageFacts image,
       bool read_only = false);
@@ -99,28 +109,37 @@ class MapStore {
   // caller: use it in SetChunk, or Release it after Commit.
   // nullopt: it is back in its place, which leaves the region.
   void SetRelocation(DiskChunk source, std::optional<DiskChunk> now);
+  // REQUIRES: inside a block that is not valid, of a chunk that is not zero.
   void AddPatch(ImageChunk chunk, Patch patch);
+  // How many bytes of patches (with 14 for each) there is still room for; a
+  // writer waits for bases to arrive before it goes beyond.
+  uint64_t patch_room_bytes() const;
 
   // Make every change up to here durable: flush (so that data written before
   // is stable), journal, flush.  Calls that overlap share one commit.  With no
-  // change to record it still flushes.  May write a checkpoint.
+  // change to record it still flushes.  A call that finds the journal full
+  // returns after it has written a checkpoint; others go on meanwhile.
+  // kNoSpace (a journal of this length has no place): nothing has changed and
+  // the changes still wait.
   Task<Status> Commit();
   bool has_changes() const;  // not yet in a durable commit
 
-  // Commit, then change superblock fields (not places or epochs) and make that
-  // durable.
+  // Commit, then change superblock fields and make that durable.  Places,
+  // epochs and sequences stay as they are whatever `change` does to them.
   Task<Status> UpdateSuperblock(const std::function<void(Superblock&)>& change);
 
   // Write a checkpoint and start the journal afresh, now.
   Task<Status> Checkpoint();
 
-  // Write the anchor at `offset` (its chunk must be ours, and is metadata from
-  // now on), or zero it and give its chunk to nobody.
+  // Commit, then write the anchor at `offset`.  Its chunk must be free or
+  // allocated, and is metadata from now on.
   Task<Status> WriteAnchor(uint64_t offset);
+  // Zero the anchor; its chunk is free then.  Without an anchor: nothing to do.
   Task<Status> ClearAnchor();
 
  private:
   class Impl;
+  friend class Impl;
   explicit MapStore(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

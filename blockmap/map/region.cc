@@ -30,6 +30,7 @@ Region::Region(std::vector<DiskExtent> base, Grid image,
       image_(image),
       is_zero_(std::move(is_zero)),
       is_kept_(std::move(is_kept)) {
+  assert(is_zero_ && is_kept_);
   for (const DiskExtent& extent : base_) {
     base_count_ += extent.count;
     DiskExtent run{extent.first, 0};
@@ -79,6 +80,12 @@ bool Region::IsOurs(DiskChunk chunk) const {
     return true;
   }
   return joined_.contains(chunk);
+}
+
+Region::Fit Region::FitForMetadata(DiskChunk chunk) const {
+  const Class kind = ClassOf(chunk);
+  if (kind > kOtherHome) return Fit::kNever;
+  return kind == kOtherHome ? Fit::kPoor : Fit::kGood;
 }
 
 Occupant Region::OccupantOf(DiskChunk chunk) const {

@@ -65,6 +65,9 @@ class Region {
   // How many image chunks can still be placed.
   uint64_t available_count(bool use_spare = false) const;
   bool IsOurs(DiskChunk chunk) const;
+  // How well metadata lies there: kGood where the image is zero or has ended.
+  enum class Fit : uint8_t { kGood, kPoor, kNever };
+  Fit FitForMetadata(DiskChunk chunk) const;
   Occupant OccupantOf(DiskChunk chunk) const;
 
   // A free chunk for `wish`, now kReserved; nullopt: none.  The last

@@ -1,0 +1,257 @@
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "blockmap/base/aligned_buffer.h"
+#include "blockmap/map/map_store_impl.h"
+
+namespace bootstream {
+namespace {
+
+Error Corrupt(std::string why) {
+  return Error{ErrorCode::kCorrupt, "map: " + std::move(why)};
+}
+
+MapLimits LimitsOf(const Superblock& sb) {
+  return {Grid{sb.chunk_bytes, sb.image_bytes},
+          Grid{sb.chunk_bytes, sb.disk.size_bytes}};
+}
+
+// Everything that the superblock leads to.
+struct Loaded {
+  CheckpointContents contents;
+  std::vector<DiskChunk> checkpoint_chunks;
+  std::vector<DiskChunk> manifest_chunks;
+  std::vector<JournalPlace> journals;
+  JournalPosition end;  // in the last journal
+  uint64_t next_epoch = 0;
+};
+
+Task<Status> LoadCheckpoint(BlockDevice& device, const Superblock& sb,
+                            Loaded& loaded) {
+  const MapLimits limits = LimitsOf(sb);
+  const ChainName name{ChainKind::kCheckpoint, sb.migration_id,
+                       sb.checkpoint_epoch};
+  auto chain = co_await ReadChain(device, limits.disk, name,
+                                  sb.checkpoint_chunk, /*with_payload=*/true);
+  if (!chain) co_return chain.error();
+  auto contents = DecodeCheckpoint(chain->payload, limits);
+  if (!contents) co_return contents.error();
+  uint64_t region_chunks = 0;
+  for (const DiskExtent& extent : contents->region) {
+    region_chunks += extent.count;
+  }
+  if (region_chunks != sb.region_chunk_count) {
+    co_return Corrupt("the checkpoint's region is not the superblock's");
+  }
+  loaded.contents = std::move(*contents);
+  loaded.checkpoint_chunks = std::move(chain->chunks);
+  co_return OkStatus();
+}
+
+Task<Status> LoadJournals(BlockDevice& device, const Superblock& sb,
+                          Loaded& loaded) {
+  const MapLimits limits = LimitsOf(sb);
+  const auto apply = [&](const Record& record) {
+    return ApplyRecord(record, limits, loaded.contents.map);
+  };
+  JournalPlace place;
+  place.name = {ChainKind::kJournal, sb.migration_id, sb.journal_epoch};
+  DiskChunk head = sb.journal_chunk;
+  loaded.next_epoch = sb.next_epoch;
+  for (;;) {
+    auto chain = co_await ReadChain(device, limits.disk, place.name, head,
+                                    /*with_payload=*/false);
+    if (!chain) co_return chain.error();
+    const bool is_first = loaded.journals.empty();
+    if (is_first ? chain->first_sequence > sb.journal_sequence
+                 : chain->first_sequence != loaded.end.sequence) {
+      co_return Corrupt("a journal begins at the wrong sequence");
+    }
+    place.chunks = std::move(chain->chunks);
+    const auto end = co_await ReplayJournal(device, sb.chunk_bytes, place,
+                                            chain->first_sequence,
+                                            sb.journal_sequence, apply);
+    if (!end) co_return end.error();
+    loaded.end = end->position;
+    loaded.journals.push_back(place);
+    loaded.next_epoch = std::max(loaded.next_epoch, place.name.epoch + 1);
+    if (!end->next) co_return OkStatus();
+    // Epochs grow, so this ends.
+    if (end->next->epoch <= place.name.epoch) {
+      co_return Corrupt("a journal continues in an older one");
+    }
+    place.name.epoch = end->next->epoch;
+    head = end->next->chunk;
+  }
+}
+
+Task<Status> LoadManifestPlaces(BlockDevice& device, const Superblock& sb,
+                                Loaded& loaded) {
+  const ChainName name{ChainKind::kManifest, sb.migration_id,
+                       sb.manifest_epoch};
+  auto chain = co_await ReadChain(device, LimitsOf(sb).disk, name,
+                                  sb.manifest_chunk, /*with_payload=*/false);
+  if (!chain) co_return chain.error();
+  loaded.manifest_chunks = std::move(chain->chunks);
+  co_return OkStatus();
+}
+
+Status CheckFacts(const BlockDevice& device, const Superblock& sb,
+                  const ImageFacts& image) {
+  if (sb.disk.size_bytes == 0 || sb.disk.size_bytes > device.size_bytes()) {
+    return Corrupt(
+        "the superblock is of a disk of " + std::to_string(sb.disk.size_bytes) +
+        " bytes, this one has " + std::to_string(device.size_bytes()));
+  }
+  if (image.grid.chunk_bytes != sb.chunk_bytes ||
+      image.grid.size_bytes != sb.image_bytes) {
+    return Error{ErrorCode::kInvalid,
+                 "map: the image is not the one that the superblock names"};
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Task<Result<std::vector<std::byte>>> MapStore::ReadManifest(
+    BlockDevice& device, const Superblock& superblock) {
+  const ChainName name{ChainKind::kManifest, superblock.migration_id,
+                       superblock.manifest_epoch};
+  auto chain =
+      co_await ReadChain(device, LimitsOf(superblock).disk, name,
+                         superblock.manifest_chunk, /*with_payload=*/true);
+  if (!chain) co_return chain.error();
+  if (chain->payload.size() != superblock.manifest_bytes) {
+    co_return Corrupt("the manifest has " +
+                      std::to_string(chain->payload.size()) +
+                      " bytes, the superblock says " +
+                      std::to_string(superblock.manifest_bytes));
+  }
+  co_return std::move(chain->payload);
+}
+
+Task<Result<std::unique_ptr<MapStore>>> MapStore::Open(
+    BlockDevice& device, const Superblock& superblock, ImageFacts image,
+    bool read_only) {
+  const Superblock sb = superblock;
+  if (Status s = CheckFacts(device, sb, image); !s) co_return s.error();
+  // What a killed process wrote and did not flush is read below and counts as
+  // durable from then on.
+  Status status;
+  if (!read_only) status = co_await device.Flush();
+  Loaded loaded;
+  if (status) status = co_await LoadCheckpoint(device, sb, loaded);
+  if (status) status = co_await LoadJournals(device, sb, loaded);
+  if (status) status = co_await LoadManifestPlaces(device, sb, loaded);
+  if (!status) co_return status.error();
+
+  auto impl = std::make_unique<Impl>(
+      device, sb, std::move(image), std::move(loaded.contents.map),
+      std::move(loaded.contents.region), read_only);
+  impl->checkpoint_chunks = std::move(loaded.checkpoint_chunks);
+  impl->manifest_chunks = std::move(loaded.manifest_chunks);
+  impl->journals = std::move(loaded.journals);
+  impl->next_epoch = loaded.next_epoch;
+  impl->writer =
+      JournalWriter(sb.chunk_bytes, impl->journals.back(), loaded.end);
+  if (Status s = impl->ClaimAll(); !s) co_return s.error();
+  impl->UpdateReserve();
+  if (!read_only) status = co_await impl->FinishOpen();
+  if (!status) co_return status.error();
+  co_return Impl::Wrap(std::move(impl));
+}
+
+Status MapStore::Impl::ClaimAll() {
+  if (Status s = ClaimRelocations(); !s) return s;
+  if (Status s = ClaimImage(); !s) return s;
+  return ClaimMetadata();
+}
+
+Status MapStore::Impl::ClaimRelocations() {
+  for (const auto& [source, now] : map.relocations()) {
+    if (region.IsOurs(source)) {
+      return Corrupt("relocated chunk " + std::to_string(source.value) +
+                     " was never the source's");
+    }
+    region.Join(source);
+    region.Free(source);
+  }
+  for (const auto& [source, now] : map.relocations()) {
+    Status s = Claim(now, {ChunkUse::kSource, source.value}, "source chunk");
+    if (!s) return s;
+  }
+  return OkStatus();
+}
+
+Status MapStore::Impl::ClaimImage() {
+  Status status;
+  map.ForEach([&](ImageChunk chunk, const ChunkState& state) {
+    if (!status || !state.location.on_disk()) return;
+    status = Claim(state.location.chunk(), {ChunkUse::kImage, chunk.value},
+                   "image chunk");
+  });
+  return status;
+}
+
+Status MapStore::Impl::ClaimMetadata() {
+  std::vector<DiskChunk> chunks(superblock.superblock_chunks.begin(),
+                                superblock.superblock_chunks.end());
+  const auto add = [&chunks](const std::vector<DiskChunk>& more) {
+    chunks.insert(chunks.end(), more.begin(), more.end());
+  };
+  add(checkpoint_chunks);
+  add(manifest_chunks);
+  for (const JournalPlace& journal : journals) add(journal.chunks);
+  if (superblock.anchor_offset != kNone) {
+    if (superblock.anchor_offset % kAnchorBytes != 0) {
+      return Corrupt("the anchor is between blocks");
+    }
+    chunks.push_back(DiskChunk{superblock.anchor_offset / chunk_bytes()});
+  }
+  for (const DiskChunk chunk : chunks) {
+    Status s = Claim(chunk, {ChunkUse::kMetadata, 0}, "metadata");
+    if (!s) return s;
+  }
+  return OkStatus();
+}
+
+Status MapStore::Impl::Claim(DiskChunk chunk, Occupant occupant,
+                             std::string_view user) {
+  const Occupant before = region.OccupantOf(chunk);
+  if (before.use == ChunkUse::kFree) {
+    region.SetOccupant(chunk, occupant);
+    return OkStatus();
+  }
+  const std::string who =
+      std::string(user) + " " + std::to_string(occupant.number);
+  const std::string where = "disk chunk " + std::to_string(chunk.value);
+  if (before.use == ChunkUse::kForeign) {
+    return Corrupt(who + " is in " + where + ", which is not ours");
+  }
+  return Corrupt(who + " is in " + where + ", which has another user");
+}
+
+Task<Status> MapStore::Impl::FinishOpen() {
+  Status status;
+  if (superblock.features.clear != 0) {
+    Superblock next = superblock;
+    next.features.clear = 0;
+    status = co_await WriteSuperblock(std::move(next));
+  }
+  if (!status || journals.size() == 1) co_return status;
+  // The checkpoint for the last journal was never finished, and its room is
+  // what is reserved.
+  const uint64_t count =
+      ChainChunksFor(CheckpointBytes(map, region.base().size()), chunk_bytes());
+  if (region.plain_free_count() < count) co_return status;
+  Snapshot snapshot;
+  snapshot.journal = journals.back().name;
+  snapshot.sequence = writer.next_sequence();
+  snapshot.name = NewChain(ChainKind::kCheckpoint);
+  snapshot.chunks = TakeMetadata(count);
+  snapshot.bytes = EncodeCheckpoint(map, region.base());
+  co_return co_await StoreSnapshot(snapshot);
+}
+
+}  // namespace bootstream

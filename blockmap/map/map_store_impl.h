@@ -1,0 +1,181 @@
+#ifndef BLOCKMAP_MAP_MAP_STORE_IMPL_H_
+#define BLOCKMAP_MAP_MAP_STORE_IMPL_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "blockmap/map/chain.h"
+#include "blockmap/map/checkpoint.h"
+#include "blockmap/map/journal.h"
+#include "blockmap/map/map_store.h"
+
+// The inside of a MapStore; no other file includes this.
+//
+//   map_store.cc   changes in memory, and the public face
+//   map_commit.cc  commits, the switch to a fresh journal, checkpoints
+//   map_places.cc  superblocks and anchor
+//   map_create.cc  a new map on the disk
+//   map_open.cc    a map from the disk
+//
+// Invariants:
+//   (1) `map` is the checkpoint, then the journals, then what a commit has
+//       under way, then `pending`.
+//   (2) A disk chunk of ours is free, or has exactly one user, or is reserved:
+//       in `allocated` (the caller holds it), or freed by a change that is not
+//       durable yet (in `freed`, or in the commit under way).
+//   (3) Free plain chunks and the live chunks of checkpoint and journals
+//       together are never fewer than the budget, which is twice the largest
+//       checkpoint and journal: a fresh pair can always be written.
+
+namespace bootstream {
+
+// The most chunks that checkpoint and journal can take.
+struct MetadataBudget {
+  uint64_t checkpoint_chunks = 0;
+  uint64_t journal_chunks = 0;
+  // Live, and being written.
+  uint64_t total() const { return 2 * (checkpoint_chunks + journal_chunks); }
+};
+MetadataBudget BudgetFor(const Grid& image, uint64_t region_extent_count,
+                         uint32_t journal_chunks);
+
+// Patches may take as many chunks of a checkpoint.
+inline constexpr uint64_t kPatchRoomChunks = 2;
+
+// Write `superblock` into its slot of both chunks, and flush.
+Task<Status> WriteSuperblockSlots(BlockDevice& device,
+                                  const Superblock& superblock);
+
+class MapStore::Impl {
+ public:
+  // Everything is free; Create and Open then claim what is used.
+  Impl(BlockDevice& device, Superblock superblock, ImageFacts image,
+       BlockMap map, std::vector<DiskExtent> base, bool read_only);
+
+  static std::unique_ptr<MapStore> Wrap(std::unique_ptr<Impl> impl);
+
+  MapLimits limits() const;
+  uint32_t chunk_bytes() const { return superblock.chunk_bytes; }
+  ChainName NewChain(ChainKind kind);
+  // kRefused when read-only; the first failure when failed.
+  Status CheckWritable() const;
+  // Remember the first failure; no change is made durable from now on.
+  Error Fail(const Error& error);
+
+  // --- Changes (map_store.cc) ---
+  std::optional<DiskChunk> Allocate(const PlacementWish& wish, bool use_spare);
+  bool AllocateAt(DiskChunk chunk);
+  void Release(DiskChunk chunk);
+  void SetChunk(ImageChunk chunk, const ChunkState& state);
+  void SetRelocation(DiskChunk source, std::optional<DiskChunk> now);
+  void AddPatch(ImageChunk chunk, Patch patch);
+  // The chunk that the caller held gets its user.
+  void Occupy(DiskChunk chunk, Occupant occupant);
+  // A user has left; free after the next durable commit.
+  void Vacate(DiskChunk chunk);
+
+  // --- Metadata chunks (map_store.cc) ---
+  // REQUIRES: so many plain chunks are free.
+  std::vector<DiskChunk> TakeMetadata(uint64_t count);
+  void FreeMetadata(const std::vector<DiskChunk>& chunks);
+  // Chunks of checkpoint and journals have come or gone: invariant (3).
+  void UpdateReserve();
+
+  // --- Commit (map_commit.cc) ---
+  // Where a checkpoint of the map, as it was at one commit, goes.
+  struct Snapshot {
+    ChainName name;
+    std::vector<DiskChunk> chunks;
+    std::vector<std::byte> bytes;
+    ChainName journal;  // to replay over it, from `sequence` on
+    uint64_t sequence = 0;
+  };
+  struct Batch {
+    uint64_t number = 0;
+    RecordBatch records;
+    std::vector<DiskChunk> freed;
+  };
+  Task<Status> Commit();
+  Task<Status> Checkpoint();
+  // REQUIRES: `commit_mutex` is held.  A Snapshot if a fresh journal was begun;
+  // the caller must hand it to WriteCheckpoint, with the mutex released.
+  Task<Result<std::optional<Snapshot>>> CommitLocked(bool fresh_journal);
+  Task<Status> WaitForCheckpoint();
+  // Chunks for a fresh journal and a checkpoint of the map as it is now, with
+  // `journal` to begin; kNoSpace takes nothing.
+  Result<Snapshot> TakeSnapshot(JournalPlace& journal);
+  Batch TakeBatch();
+  Task<Status> WriteBatch(const Batch& batch);
+  Task<Status> BeginJournal(JournalPlace journal);
+  void MadeDurable(const Batch& batch);
+  Task<Status> WriteCheckpoint(Snapshot snapshot);
+  Task<Status> StoreSnapshot(const Snapshot& snapshot);
+
+  // --- Superblock and anchor (map_places.cc) ---
+  // REQUIRES: `superblock_mutex` is held.  kInvalid leaves all as it was.
+  Task<Status> WriteSuperblock(Superblock next);
+  Task<Status> UpdateSuperblock(std::function<void(Superblock&)> change);
+  Task<Status> WriteAnchor(uint64_t offset);
+  Task<Status> ClearAnchor();
+  Result<DiskChunk> TakeAnchorChunk(uint64_t offset);
+  Task<Status> PutAnchor(uint64_t offset);
+  Task<Status> ZeroAnchor(uint64_t offset);
+
+  // --- Create (map_create.cc) ---
+  // Cuts `superblock_order` down to what a scan reads up to the chosen ones.
+  Status TakeFirstPlaces(CreateOptions& options);
+  Task<Status> WriteFirst(const CreateOptions& options);
+
+  // --- Open (map_open.cc) ---
+  // Give every chunk its user.  kCorrupt: two want one, or it is not ours.
+  Status ClaimAll();
+  Status ClaimRelocations();
+  Status ClaimImage();
+  Status ClaimMetadata();
+  Status Claim(DiskChunk chunk, Occupant occupant, std::string_view user);
+  // End what a power cut has left half done.
+  Task<Status> FinishOpen();
+
+  BlockDevice& device;
+  Superblock superblock;  // as it is on the disk
+  ImageFacts image;
+  BlockMap map;
+  Region region;
+  const bool read_only;
+  std::optional<Error> failure;
+
+  RecordBatch pending;
+  std::vector<DiskChunk> freed;
+  std::unordered_set<DiskChunk> allocated;
+  // Places that have joined by a relocation that is not durable yet, and the
+  // number of the batch that makes it so.
+  std::unordered_map<DiskChunk, uint64_t> joined;
+  uint64_t batch_number = 0;  // of the next batch
+  bool committing = false;    // a batch with records is on its way
+
+  std::vector<DiskChunk> checkpoint_chunks;
+  std::vector<DiskChunk> manifest_chunks;
+  std::vector<JournalPlace> journals;  // to replay; the last is written to
+  JournalWriter writer;
+  uint64_t next_epoch = 1;
+  MetadataBudget budget;
+
+  // Calls that wait for one commit.
+  struct Group {
+    Event done;
+    Status status;
+  };
+  std::shared_ptr<Group> next_group;  // not begun yet
+  AsyncSharedMutex commit_mutex;      // held from taking a batch to durable
+  AsyncSharedMutex superblock_mutex;  // taken after commit_mutex, if both
+  std::shared_ptr<Event> checkpoint_done;  // set: one is being written
+};
+
+}  // namespace bootstream
+
+#endif  // BLOCKMAP_MAP_MAP_STORE_IMPL_H_

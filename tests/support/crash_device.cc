@@ -1,0 +1,128 @@
+#include "tests/support/crash_device.h"
+
+#include <cassert>
+#include <cstring>
+#include <utility>
+
+namespace bootstream {
+namespace {
+
+Error Injected(const char* what) { return Error{ErrorCode::kIo, what}; }
+
+}  // namespace
+
+void CrashDevice::Submit(IoRequest& request) {
+  assert(request.offset % kSectorBytes == 0);
+  assert(request.size % kSectorBytes == 0);
+  assert(reinterpret_cast<uintptr_t>(request.data) % kSectorBytes == 0);
+  assert(request.offset + request.size <= visible_.size());
+  const Waiting waiting{&request, completed_writes_};
+  if (held_ && has_power_) {
+    waiting_.push_back(waiting);
+  } else {
+    Run(waiting);
+  }
+}
+
+void CrashDevice::Run(const Waiting& waiting) {
+  Status status = Do(waiting);
+  waiting.request->complete(*waiting.request, std::move(status));
+}
+
+Status CrashDevice::Do(const Waiting& waiting) {
+  if (!has_power_) return Injected("no power");
+  switch (waiting.request->op) {
+    case IoRequest::Op::kRead:
+      return DoRead(*waiting.request);
+    case IoRequest::Op::kWrite:
+      return DoWrite(*waiting.request);
+    case IoRequest::Op::kFlush:
+      return DoFlush(waiting.covers);
+  }
+  return OkStatus();
+}
+
+Status CrashDevice::DoRead(const IoRequest& request) {
+  ++read_count_;
+  if (failing_reads_ && request.offset < failing_reads_->end() &&
+      failing_reads_->offset < request.offset + request.size) {
+    return Injected("unreadable");
+  }
+  std::memcpy(request.data, visible_.data() + request.offset, request.size);
+  return OkStatus();
+}
+
+Status CrashDevice::DoWrite(const IoRequest& request) {
+  const uint64_t number = write_count_++;
+  if (fail_write_ == number) return Injected("write failed");
+  if (cut_at_write_ == number) CutPower();
+  const std::span<const std::byte> data(request.data, request.size);
+  // A write that the power cut meets may be on the disk as well.
+  unflushed_.push_back({request.offset, {data.begin(), data.end()}});
+  if (!has_power_) return Injected("no power");
+  ++completed_writes_;
+  std::memcpy(visible_.data() + request.offset, request.data, request.size);
+  return OkStatus();
+}
+
+Status CrashDevice::DoFlush(uint64_t covers) {
+  const uint64_t number = flush_count_++;
+  if (fail_flush_ == number) return Injected("flush failed");
+  if (cut_at_flush_ == number) CutPower();
+  if (!has_power_) return Injected("no power");
+  // The oldest first: `unflushed_` holds the latest completed writes.
+  uint64_t later = completed_writes_ - covers;
+  while (unflushed_.size() > later) {
+    const Write& write = unflushed_.front();
+    std::memcpy(durable_.data() + write.offset, write.data.data(),
+                write.data.size());
+    unflushed_.pop_front();
+  }
+  return OkStatus();
+}
+
+void CrashDevice::CutPower() {
+  if (!std::exchange(has_power_, false)) return;
+  // Those who wait learn of it; what they do then fails at once.
+  while (!waiting_.empty()) {
+    const Waiting waiting = waiting_.front();
+    waiting_.pop_front();
+    if (waiting.request->op == IoRequest::Op::kWrite) {
+      const std::span<const std::byte> data(waiting.request->data,
+                                            waiting.request->size);
+      unflushed_.push_back(
+          {waiting.request->offset, {data.begin(), data.end()}});
+    }
+    Run(waiting);
+  }
+}
+
+std::vector<std::byte> CrashDevice::AfterPowerCut(
+    std::mt19937_64& random) const {
+  std::vector<std::byte> bytes = durable_;
+  for (const Write& write : unflushed_) {
+    const uint64_t fate = random() % 3;  // kept, dropped, torn
+    for (uint64_t at = 0; at < write.data.size(); at += kSectorBytes) {
+      if (fate == 1 || (fate == 2 && random() % 2 == 0)) continue;
+      std::memcpy(bytes.data() + write.offset + at, write.data.data() + at,
+                  kSectorBytes);
+    }
+  }
+  return bytes;
+}
+
+bool CrashDevice::Step() {
+  if (waiting_.empty()) return false;
+  const Waiting waiting = waiting_.front();
+  waiting_.pop_front();
+  Run(waiting);
+  return true;
+}
+
+bool CrashDevice::StepRandom(std::mt19937_64& random) {
+  if (waiting_.empty()) return false;
+  std::swap(waiting_.front(), waiting_[random() % waiting_.size()]);
+  return Step();
+}
+
+}  // namespace bootstream
