@@ -21,10 +21,9 @@ void AppendTime(std::string& out, int64_t time_ms) {
   std::tm t{};
   ::gmtime_r(&seconds, &t);
   std::array<char, 64> text;
-  std::snprintf(text.data(), text.size(),
-                "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", t.tm_year + 1900,
-                t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec,
-                static_cast<int>(time_ms % 1000));
+  std::snprintf(text.data(), text.size(), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ",
+                t.tm_year + 1900, t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min,
+                t.tm_sec, static_cast<int>(time_ms % 1000));
   out += text.data();
 }
 
@@ -48,8 +47,8 @@ Result<UniqueFd> OpenLog(const std::string& file) {
     if (!fd) return ErrnoError(errno, "standard output");
     return fd;
   }
-  UniqueFd fd(::open(file.c_str(),
-                     O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
+  UniqueFd fd(
+      ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
   if (!fd) return ErrnoError(errno, "access log " + file);
   return fd;
 }
@@ -74,9 +73,8 @@ std::string FormatAccessLine(const AccessRecord& record) {
     out += '-';
   }
   std::array<char, 96> text;
-  std::snprintf(text.data(), text.size(),
-                " %d %" PRIu64 " %" PRId64 ".%03d ", record.status,
-                record.bytes, record.duration_us / 1000,
+  std::snprintf(text.data(), text.size(), " %d %" PRIu64 " %" PRId64 ".%03d ",
+                record.status, record.bytes, record.duration_us / 1000,
                 static_cast<int>(record.duration_us % 1000));
   out += text.data();
   AppendWord(out, record.end);
@@ -154,8 +152,7 @@ void AccessLog::WriteAll(std::string_view text) {
     } else if (errno != EINTR) {
       // A full disk or a closed pipe: nothing could be told here either.
       const std::lock_guard lock(mutex_);
-      lost_count_ +=
-          static_cast<uint64_t>(std::ranges::count(text, '\n'));
+      lost_count_ += static_cast<uint64_t>(std::ranges::count(text, '\n'));
       return;
     }
   }

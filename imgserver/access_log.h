@@ -14,7 +14,8 @@
 
 namespace bootstream {
 
-// One request, as the access log tells it.  imgserver/protocol.md has the format.
+// One request, as the access log tells it.  imgserver/protocol.md has the
+// format.
 struct AccessRecord {
   int64_t time_ms = 0;  // since 1970
   std::string_view client;
@@ -58,11 +59,11 @@ class AccessLog {
   const std::string file_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::string queue_;        // guarded by mutex_, as the next three are
+  std::string queue_;  // guarded by mutex_, as the next three are
   uint64_t lost_count_ = 0;
   bool closing_ = false;
-  UniqueFd next_fd_;         // takes the place of fd_ before the next write
-  UniqueFd fd_;              // the writer's own
+  UniqueFd next_fd_;  // takes the place of fd_ before the next write
+  UniqueFd fd_;       // the writer's own
   std::thread writer_;
 };
 

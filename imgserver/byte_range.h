@@ -20,8 +20,8 @@ struct RangeAnswer {
 };
 
 // The answer to `header`, the value of a Range header, for a file of
-// `file_size` bytes.  Pure.  Numbers too large for 64 bits count as the largest.
-// An empty file has no part: it is answered whole, or not satisfiable.
+// `file_size` bytes.  Pure.  Numbers too large for 64 bits count as the
+// largest. An empty file has no part: it is answered whole, or not satisfiable.
 RangeAnswer ResolveRange(std::string_view header, uint64_t file_size);
 
 }  // namespace bootstream

@@ -55,9 +55,9 @@ std::string TextOf(int family, const void* address) {
 }  // namespace
 
 Result<SocketAddress> ParseSocketAddress(const std::string& text) {
-  const Error bad{ErrorCode::kInvalid,
-                  "address \"" + text +
-                      "\": not like 0.0.0.0:8080 or [::]:8080"};
+  const Error bad{
+      ErrorCode::kInvalid,
+      "address \"" + text + "\": not like 0.0.0.0:8080 or [::]:8080"};
   const size_t colon = text.rfind(':');
   if (colon == std::string::npos) return bad;
   const auto port = ParsePort(std::string_view(text).substr(colon + 1));

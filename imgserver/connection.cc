@@ -199,9 +199,8 @@ bool Connection::Receive() {
     read_end_ -= read_at_;
     read_at_ = 0;
   }
-  const ssize_t n =
-      ::recv(socket_.native_handle(), buffer_.get() + read_end_,
-             context_.config.header_bytes_max - read_end_, 0);
+  const ssize_t n = ::recv(socket_.native_handle(), buffer_.get() + read_end_,
+                           context_.config.header_bytes_max - read_end_, 0);
   if (n > 0) {
     read_end_ += static_cast<size_t>(n);
     return true;
@@ -250,9 +249,9 @@ Response Connection::Prepare(std::optional<Request>& request, UniqueFd& file) {
   if (request->target.size() > config.target_bytes_max) {
     return refuse({414, "The request's target is too long."});
   }
-  context.keep_alive =
-      request->keep_alive && !request->has_body && !stopping_ &&
-      request_count_ + 1 < config.requests_per_connection_max;
+  context.keep_alive = request->keep_alive && !request->has_body &&
+                       !stopping_ &&
+                       request_count_ + 1 < config.requests_per_connection_max;
   if (request->method != "GET" && request->method != "HEAD") {
     return refuse({405, "Only GET and HEAD are served."});
   }
@@ -337,8 +336,9 @@ void Connection::Log(const std::optional<Request>& request,
   context_.log.Add(record);
 }
 
-// Closing while input is unread makes the kernel send a reset, which can destroy
-// the last answer on its way.  So: say that no more comes, and read to the end.
+// Closing while input is unread makes the kernel send a reset, which can
+// destroy the last answer on its way.  So: say that no more comes, and read to
+// the end.
 asio::awaitable<void> Connection::Linger() {
   Enter(Phase::kLinger);
   ::shutdown(socket_.native_handle(), SHUT_WR);

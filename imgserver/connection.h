@@ -38,11 +38,12 @@ struct AcceptedSocket {
 // One client's connection: reads headers, answers them in order, keeps to the
 // time-outs.  Belongs to one thread, that of its io_context.
 //
-//   kHeader --whole header--> kSend --kept alive--> kIdle --first byte--> kHeader
+//   kHeader --whole header--> kSend --kept alive--> kIdle --first byte-->
+//   kHeader
 //                               \--closing, input may be unread--> kLinger
 //
-// The owner calls CheckDeadline() now and then; a connection has no timer of its
-// own.  Being cancelled only wakes Run(), which then finds out why.
+// The owner calls CheckDeadline() now and then; a connection has no timer of
+// its own.  Being cancelled only wakes Run(), which then finds out why.
 class Connection {
  public:
   Connection(boost::asio::io_context& io, AcceptedSocket socket,

@@ -20,8 +20,8 @@ UniqueFd OpenBeneath(int directory, const std::string& path, uint64_t flags) {
   open_how how{};
   how.flags = flags | O_CLOEXEC;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-  return UniqueFd(static_cast<int>(::syscall(
-      SYS_openat2, directory, path.c_str(), &how, sizeof how)));
+  return UniqueFd(static_cast<int>(
+      ::syscall(SYS_openat2, directory, path.c_str(), &how, sizeof how)));
 }
 
 Refusal RefusalFor(int error_number) {
@@ -29,7 +29,7 @@ Refusal RefusalFor(int error_number) {
     case ENOENT:
     case ENOTDIR:
     case ELOOP:
-    case EXDEV:  // a link that leads out
+    case EXDEV:   // a link that leads out
     case EAGAIN:  // the tree was being renamed while ".." was followed
     case ENAMETOOLONG:
     case ENXIO:  // a socket, or a device that is not there
@@ -74,8 +74,8 @@ tl::expected<StoredFile, Refusal> ImageStore::OpenFile(
   if (!folder) return tl::unexpected(RefusalFor(errno));
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
   StoredFile file;
-  file.fd = OpenBeneath(folder.get(), path.rest,
-                        O_RDONLY | O_NOCTTY | O_NONBLOCK);
+  file.fd =
+      OpenBeneath(folder.get(), path.rest, O_RDONLY | O_NOCTTY | O_NONBLOCK);
   if (!file.fd) return tl::unexpected(RefusalFor(errno));
 
   struct stat st {};
@@ -86,9 +86,9 @@ tl::expected<StoredFile, Refusal> ImageStore::OpenFile(
   file.facts.size = static_cast<uint64_t>(st.st_size);
   file.facts.mtime = st.st_mtim.tv_sec;
   file.facts.is_immutable = path.is_immutable;
-  file.facts.etag = path.is_pack
-                        ? "\"" + path.rest.substr(path.rest.find('/') + 1) + "\""
-                        : FileEtag(st);
+  file.facts.etag =
+      path.is_pack ? "\"" + path.rest.substr(path.rest.find('/') + 1) + "\""
+                   : FileEtag(st);
   return file;
 }
 

@@ -34,8 +34,8 @@ class ImageStore {
 
   // Open the file that `path` names.  Whatever links there are in the way, it
   // lies inside its public folder (openat2, RESOLVE_BENEATH); it is a regular
-  // file.  404 if there is none, 403 if it may not be read, 503 if there are too
-  // many open files, 500 if the disk failed.
+  // file.  404 if there is none, 403 if it may not be read, 503 if there are
+  // too many open files, 500 if the disk failed.
   [[nodiscard]] tl::expected<StoredFile, Refusal> OpenFile(
       const RequestPath& path) const;
 

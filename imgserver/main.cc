@@ -24,13 +24,15 @@ int main(int argc, char** argv) {
 
   bootstream::ServeOptions serve;
   CLI::App* const command = app.add_subcommand(
-      "serve", "Serve images/, packs/ and boot/ of a repository until told to "
-               "stop (SIGTERM).");
+      "serve",
+      "Serve images/, packs/ and boot/ of a repository until told to "
+      "stop (SIGTERM).");
   command->add_option("--repo", serve.repo, "Folder of the repository")
       ->required();
-  command->add_option("--listen", serve.listen,
-                      "ADDRESS:PORT, as 0.0.0.0:8080 or [::]:8080; port 0 "
-                      "takes any")
+  command
+      ->add_option("--listen", serve.listen,
+                   "ADDRESS:PORT, as 0.0.0.0:8080 or [::]:8080; port 0 "
+                   "takes any")
       ->required();
   command->add_option("--config", serve.config_file,
                       "JSON file with limits (imgserver/protocol.md)");

@@ -96,6 +96,16 @@ bool HasFoldedLine(std::string_view text) {
          text.find("\r\n\t") != std::string_view::npos;
 }
 
+// Whether the first line is a request of another version, and not garbage.
+bool NamesAnotherVersion(std::string_view text) {
+  const std::string_view line = text.substr(0, text.find("\r\n"));
+  const size_t at = line.rfind(" HTTP/");
+  if (at == std::string_view::npos || line.size() - at != 9) return false;
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  return is_digit(line[at + 6]) && line[at + 7] == '.' &&
+         is_digit(line[at + 8]);
+}
+
 }  // namespace
 
 std::optional<size_t> FindHeaderEnd(std::string_view text, size_t& checked) {
@@ -117,7 +127,7 @@ tl::expected<Request, Refusal> ParseRequest(std::string_view text) {
   parser.body_limit(boost::none);
   ErrorCodeBeast error;
   parser.put(boost::asio::const_buffer(text.data(), text.size()), error);
-  if (error == http::error::bad_version) {
+  if (error == http::error::bad_version && NamesAnotherVersion(text)) {
     return refuse(505, "This server speaks HTTP/1.0 and HTTP/1.1.");
   }
   if ((error && error != http::error::need_more) || !parser.is_header_done()) {

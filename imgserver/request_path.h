@@ -15,8 +15,8 @@ struct Refusal {
 
 // Where a request leads: a public folder of the repository and a path in it.
 struct RequestPath {
-  std::string folder;  // "images", "packs" or "boot"
-  std::string rest;    // "ab/ab12...", no empty, "." or ".." segment
+  std::string folder;         // "images", "packs" or "boot"
+  std::string rest;           // "ab/ab12...", no empty, "." or ".." segment
   bool is_immutable = false;  // never changes under this name
   bool is_pack = false;       // `rest` is "xx/DIGEST"
 };

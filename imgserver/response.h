@@ -14,8 +14,8 @@ namespace bootstream {
 // An answer, before a byte of it is sent: a header, then a part of the file.
 struct Response {
   int status = 0;
-  std::string head;    // header, and the text of a refusal
-  RangeAnswer part;    // what 206 names
+  std::string head;  // header, and the text of a refusal
+  RangeAnswer part;  // what 206 names
   uint64_t body_offset = 0;
   uint64_t body_size = 0;  // bytes of the file; 0 for HEAD, 304 and refusals
   bool keep_alive = false;

@@ -25,8 +25,9 @@ Error ListenError(int error_number, const std::string& address) {
   Error error = ErrnoError(error_number, "listen on " + address);
   switch (error_number) {
     case EADDRINUSE:
-      error.message += "; stop the program that has it (ss -ltnp shows which)"
-                       " or choose another port with --listen";
+      error.message +=
+          "; stop the program that has it (ss -ltnp shows which)"
+          " or choose another port with --listen";
       break;
     case EACCES:
       error.message += "; ports below 1024 need root or CAP_NET_BIND_SERVICE";
@@ -62,8 +63,8 @@ Result<UniqueFd> Listen(const SocketAddress& address, const std::string& text) {
 
 Result<SocketAddress> LocalAddress(int fd) {
   SocketAddress out;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&out.storage),
-                    &out.size) != 0) {
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&out.storage), &out.size) !=
+      0) {
     return ErrnoError(errno, "getsockname");
   }
   return out;
@@ -83,9 +84,8 @@ Result<std::unique_ptr<Server>> Server::Start(const std::string& address,
   if (!local) return local.error();
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC));
   if (!wake) return ErrnoError(errno, "eventfd");
-  return std::unique_ptr<Server>(new Server(*std::move(listener),
-                                            std::move(wake), *local, config,
-                                            store, log));
+  return std::unique_ptr<Server>(new Server(
+      *std::move(listener), std::move(wake), *local, config, store, log));
 }
 
 Server::Server(UniqueFd listener, UniqueFd wake, const SocketAddress& address,
@@ -164,9 +164,9 @@ void Server::Admit(UniqueFd socket, const SocketAddress& client) {
       std::chrono::duration_cast<std::chrono::milliseconds>(
           std::chrono::system_clock::now().time_since_epoch())
           .count();
-  const Response response = AnswerWithRefusal(
-      nullptr, {503, "Too many connections. Try again."},
-      ResponseContext{now_ms / 1000, false});
+  const Response response =
+      AnswerWithRefusal(nullptr, {503, "Too many connections. Try again."},
+                        ResponseContext{now_ms / 1000, false});
   const ssize_t n = ::send(socket.get(), response.head.data(),
                            response.head.size(), MSG_NOSIGNAL);
   AccessRecord record;

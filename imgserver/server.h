@@ -26,8 +26,8 @@ class Worker;
 // program ignores that signal before it starts a server.
 class Server {
  public:
-  // Listen on `address` ("127.0.0.1:8080") and serve `store`.  `store` and `log`
-  // must outlive the server.
+  // Listen on `address` ("127.0.0.1:8080") and serve `store`.  `store` and
+  // `log` must outlive the server.
   static Result<std::unique_ptr<Server>> Start(const std::string& address,
                                                const ServerConfig& config,
                                                const ImageStore& store,
