@@ -1,10 +1,9 @@
 #!/bin/bash
 # The program as scripts use it: port file, clean stop while a body is being
 # sent, exit codes, and errors that name the thing, the cause and the next step.
-# Usage: test-imgserver-process.sh IMGSERVER
 set -euo pipefail
 
-imgserver=$1
+imgserver=${BUILD_DIR:?}/imgserver/imgserver
 command -v curl >/dev/null || exit 77
 work=$(mktemp -d)
 server=
