@@ -1,0 +1,45 @@
+#ifndef BOOTAGENT_IMAGE_ACCESS_H_
+#define BOOTAGENT_IMAGE_ACCESS_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blockmap/base/result.h"
+#include "blockmap/base/task.h"
+#include "blockmap/image/chunk_source.h"
+#include "blockmap/image/manifest.h"
+#include "blockmap/map/map_store.h"
+
+namespace bootstream {
+
+struct ManifestFile {
+  std::shared_ptr<const Manifest> manifest;
+  std::vector<std::byte> file;  // as it is signed
+};
+
+// Where an image comes from.  HttpImageAccess is the real one; tests have one
+// in memory.
+class ImageAccess {
+ public:
+  virtual ~ImageAccess() = default;
+  // The manifest that was asked for, its signature checked.
+  virtual Task<Result<ManifestFile>> FetchManifest() = 0;
+  // Chunks of `manifest`; lives as long as the access.
+  virtual Result<ChunkSource*> Source(
+      std::shared_ptr<const Manifest> manifest) = 0;
+};
+
+// What the map wants to know of the image.
+inline ImageFacts FactsOf(const std::shared_ptr<const Manifest>& manifest) {
+  return ImageFacts{
+      manifest->grid(),
+      [manifest](ImageChunk chunk) { return manifest->IsZero(chunk); },
+      [manifest](ImageChunk chunk) {
+        return manifest->InBootSet(chunk) || manifest->IsPinned(chunk);
+      }};
+}
+
+}  // namespace bootstream
+
+#endif  // BOOTAGENT_IMAGE_ACCESS_H_

@@ -1,0 +1,256 @@
+#include "bootagent/migrate.h"
+
+#include <algorithm>
+
+#include "bootagent/locate.h"
+#include "bootagent/stage.h"
+#include "bootagent/tables.h"
+
+namespace bootstream {
+namespace {
+
+// One migration under way, from an opened or new map to an armed disk.
+class Migration {
+ public:
+  Migration(const Job& job, const MigrateOptions& options, ImageAccess& access)
+      : job_(job), options_(options), access_(access) {}
+
+  // No migration is on the disk: plan, ask, release, go on.
+  Task<Status> Begin();
+  // Take up what `located` leads to.
+  Task<Status> Resume(const Located& located);
+
+ private:
+  Task<Status> ReleaseAnew();
+  Task<Status> PrepareSource(const Located& located);
+  Task<Status> Advance();
+  Task<Status> Record(Phase phase);
+  Task<Status> Stage();
+  Task<Status> RelocateOccupants();
+  Task<Status> Stub();
+  Task<Status> Anchor();
+  Task<Status> BringHome();
+  Status CheckSameImage() const;
+
+  Phase phase() const { return store_->superblock().phase; }
+
+  const Job& job_;
+  const MigrateOptions& options_;
+  ImageAccess& access_;
+  ManifestFile image_;
+  std::optional<Plan> plan_;
+  std::unique_ptr<MapStore> store_;
+};
+
+Task<Status> Migration::Begin() {
+  auto image = co_await access_.FetchManifest();
+  if (!image) co_return image.error();
+  image_ = std::move(*image);
+  const auto facts =
+      co_await GatherFacts(job_, options_.serial, image_.file.size());
+  if (!facts) co_return facts.error();
+  auto plan = MakePlan(*facts, *image_.manifest, options_.plan);
+  if (!plan) co_return plan.error();
+  plan_ = std::move(*plan);
+  if (options_.confirm) {
+    if (auto s = options_.confirm(*plan_); !s) co_return s;
+  }
+  auto store = co_await Release(job_, *plan_, image_, options_.strings);
+  if (!store) co_return store.error();
+  store_ = std::move(*store);
+  co_return co_await Advance();
+}
+
+Status Migration::CheckSameImage() const {
+  const ManifestContent& content = image_.manifest->content();
+  const bool same_name =
+      options_.image_name.empty() || options_.image_name == content.name;
+  const bool same_version = options_.image_version.empty() ||
+                            options_.image_version == content.version;
+  if (same_name && same_version) return OkStatus();
+  return Error{ErrorCode::kRefused, "the disk is on its way to " +
+                                        content.name + " " + content.version +
+                                        "; finish that, or roll it back"};
+}
+
+Task<Status> Migration::Resume(const Located& located) {
+  auto opened =
+      co_await OpenMigration(job_, *located.superblock, /*read_only=*/false);
+  if (!opened) co_return opened.error();
+  image_ = {opened->manifest, std::move(opened->manifest_file)};
+  store_ = std::move(opened->store);
+  if (auto s = CheckSameImage(); !s) co_return s;
+  if (auto s = ReserveJoined(*store_); !s) co_return s;
+  if (phase() <= Phase::kRelocated) {
+    if (auto s = co_await PrepareSource(located); !s) co_return s;
+  }
+  co_return co_await Advance();
+}
+
+// Nothing that was done before the stub stands is trusted: the source may have
+// run since.
+Task<Status> Migration::PrepareSource(const Located& located) {
+  const auto untouched = co_await SourceIsUntouched(job_, *store_);
+  if (!untouched) co_return untouched.error();
+  if (!*untouched) {
+    if (located.by == Located::By::kStub) {
+      const auto source = co_await ReadSourceTable(job_, *store_);
+      if (!source) co_return source.error();
+      auto s = co_await RestoreSourceTable(job_, *store_,
+                                           SourceTableSectors(*source));
+      if (!s) co_return s;
+    }
+    co_return co_await ReleaseAnew();
+  }
+  if (phase() == Phase::kRelocated && located.by == Located::By::kStub) {
+    co_return OkStatus();  // the table is not there to be planned with
+  }
+  const auto facts =
+      co_await GatherFacts(job_, options_.serial, image_.file.size());
+  if (!facts) co_return facts.error();
+  auto plan = MakePlan(*facts, *image_.manifest, options_.plan);
+  if (!plan) co_return plan.error();
+  plan_ = std::move(*plan);
+  co_return OkStatus();
+}
+
+Task<Status> Migration::ReleaseAnew() {
+  store_.reset();
+  const auto facts =
+      co_await GatherFacts(job_, options_.serial, image_.file.size());
+  if (!facts) co_return facts.error();
+  auto plan = MakePlan(*facts, *image_.manifest, options_.plan);
+  if (!plan) co_return plan.error();
+  plan_ = std::move(*plan);
+  auto store = co_await Release(job_, *plan_, image_, options_.strings);
+  if (!store) co_return store.error();
+  store_ = std::move(*store);
+  co_return OkStatus();
+}
+
+Task<Status> Migration::Record(Phase phase) {
+  auto s = co_await store_->UpdateSuperblock(
+      [phase](Superblock& superblock) { superblock.phase = phase; });
+  if (!s) co_return s;
+  co_return job_.stops.Reach(PhaseName(phase));
+}
+
+Task<Status> Migration::Advance() {
+  Status s;
+  if (s && phase() == Phase::kReleased) s = co_await Stage();
+  if (s && phase() == Phase::kStaged) s = co_await RelocateOccupants();
+  if (s && phase() == Phase::kRelocated) s = co_await Stub();
+  if (s && phase() == Phase::kStubbed) {
+    s = co_await Anchor();
+    if (s) s = co_await BringHome();
+  }
+  if (s && phase() == Phase::kWritten) {
+    s = co_await WriteTargetTables(job_, *store_, *image_.manifest);
+    if (s) s = co_await Record(Phase::kArmed);
+  }
+  co_return s;
+}
+
+Task<Status> Migration::Stage() {
+  const auto source = access_.Source(image_.manifest);
+  if (!source) co_return source.error();
+  auto s = co_await StageBootSet(job_, *store_, *image_.manifest, **source);
+  if (!s) co_return s;
+  co_return co_await Record(Phase::kStaged);
+}
+
+Task<Status> Migration::RelocateOccupants() {
+  auto chunks = ChunksToRelocate(*plan_, *image_.manifest,
+                                 store_->region().base());
+  std::erase_if(chunks, [this](DiskChunk chunk) {
+    return store_->map().Relocated(chunk).has_value();
+  });
+  job_.progress.Start("relocate", chunks.size(), Progress::Unit::kItems);
+  auto s = co_await Relocate(job_.device, *store_, chunks,
+                             job_.Mover("relocate"));
+  if (!s) co_return s;
+  job_.progress.Finish();
+  co_return co_await Record(Phase::kRelocated);
+}
+
+Task<Status> Migration::Stub() {
+  const auto source = co_await ReadSourceTable(job_, *store_);
+  if (!source) co_return source.error();
+  auto sectors = SourceTableSectors(*source);
+  sectors.pop_back();  // LBA 0 becomes the stub
+  std::ranges::reverse(sectors);
+  auto s = co_await WriteStub(job_, *store_, sectors, "source");
+  if (!s) co_return s;
+  co_return co_await Record(Phase::kStubbed);
+}
+
+// The anchor's place follows from the disk and the image, as in the plan.
+Task<Status> Migration::Anchor() {
+  if (store_->superblock().anchor_offset != kNone) co_return OkStatus();
+  const auto offset = ChooseAnchor(store_->disk_grid(), *image_.manifest);
+  if (!offset) co_return offset.error();
+  if (auto s = co_await store_->WriteAnchor(*offset); !s) co_return s;
+  co_return job_.stops.Reach("anchor");
+}
+
+Task<Status> Migration::BringHome() {
+  const auto tables = TableChunks(*image_.manifest);
+  std::vector<ImageMove> moves;
+  for (const ImageChunk chunk : BootChunks(*image_.manifest)) {
+    const Location location = store_->map().Get(chunk).location;
+    const DiskChunk home = HomeOf(chunk);
+    if (tables.contains(chunk) || location == Location::At(home)) continue;
+    // Reserved already where its occupant was relocated.
+    if (store_->region().OccupantOf(home).use != ChunkUse::kReserved &&
+        !store_->AllocateAt(home)) {
+      co_return Error{ErrorCode::kCorrupt,
+                      "the home of boot chunk " + std::to_string(chunk.value) +
+                          " is not free"};
+    }
+    moves.push_back({chunk, home});
+  }
+  job_.progress.Start("write", moves.size(), Progress::Unit::kItems);
+  auto s = co_await MoveImageChunks(job_.device, *store_, moves,
+                                    job_.Mover("home"));
+  if (s) s = co_await WriteAroundTables(job_, *store_, *image_.manifest);
+  if (!s) co_return s;
+  job_.progress.Finish();
+  co_return co_await Record(Phase::kWritten);
+}
+
+Error Refused(std::string message) {
+  return Error{ErrorCode::kRefused, std::move(message)};
+}
+
+}  // namespace
+
+Status ReserveJoined(MapStore& store) {
+  for (const auto& [source, now] : store.map().relocations()) {
+    if (store.region().OccupantOf(source).use != ChunkUse::kFree) continue;
+    if (!store.AllocateAt(source)) {
+      return Error{ErrorCode::kNoSpace,
+                   "the region has no room left for its own metadata"};
+    }
+  }
+  return OkStatus();
+}
+
+Task<Status> Migrate(const Job& job, const MigrateOptions& options,
+                     ImageAccess& access) {
+  const auto located = co_await Locate(job);
+  if (!located) co_return located.error();
+  Migration migration(job, options, access);
+  if (!located->superblock) co_return co_await migration.Begin();
+  switch (located->superblock->phase) {
+    case Phase::kRollingBack:
+      co_return Refused(
+          "a rollback is under way; bootagent rollback finishes it");
+    case Phase::kParked:
+      co_return Refused(
+          "a target is parked on this disk; bootagent forget gives it up");
+    default:
+      co_return co_await migration.Resume(*located);
+  }
+}
+
+}  // namespace bootstream

@@ -1,0 +1,43 @@
+#ifndef BOOTAGENT_RELEASE_H_
+#define BOOTAGENT_RELEASE_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blockmap/base/result.h"
+#include "blockmap/base/task.h"
+#include "blockmap/map/map_store.h"
+#include "bootagent/image_access.h"
+#include "bootagent/job.h"
+#include "bootagent/plan.h"
+
+namespace bootstream {
+
+// What the migration remembers besides the plan.
+struct MigrationStrings {
+  std::vector<std::string> servers;
+  std::string network;  // kernel ip= syntax; may be empty
+};
+
+// Take the planned space from the source's file system and lay a new map down
+// in it: phase released.  A region file that is there is reused; whatever map
+// it held is forgotten.  Stop points: region-allocated, superblocks-wiped,
+// released.
+Task<Result<std::unique_ptr<MapStore>>> Release(
+    const Job& job, const Plan& plan, const ManifestFile& manifest,
+    const MigrationStrings& strings);
+
+// Is everything as `store` left it: the region file in its place, the source
+// not mounted since, and every relocated chunk still the same as its copy?
+// Errors: only those of the disk.
+Task<Result<bool>> SourceIsUntouched(const Job& job, const MapStore& store);
+
+// Zero every superblock in the region file that lies at `extents`, whatever its
+// chunk size, so that no scan finds a migration.
+Task<Status> WipeSuperblocks(const Job& job,
+                             std::span<const ByteExtent> extents);
+
+}  // namespace bootstream
+
+#endif  // BOOTAGENT_RELEASE_H_

@@ -1,0 +1,302 @@
+#include "bootagent/rollback.h"
+
+#include <algorithm>
+#include <set>
+
+#include "bootagent/migrate.h"
+#include "bootagent/plan.h"
+#include "bootagent/tables.h"
+
+namespace bootstream {
+namespace {
+
+Error NoRoom() {
+  return Error{ErrorCode::kNoSpace,
+               "the region is full of data that exists nowhere else, so there "
+               "is no room to exchange it; delete files in the target first"};
+}
+
+class RollbackRun {
+ public:
+  RollbackRun(const Job& job, Located located)
+      : job_(job), located_(std::move(located)) {}
+
+  Task<Status> Open();
+  const Superblock& superblock() const { return store_->superblock(); }
+  Task<Status> Run();
+
+ private:
+  Task<Status> Record(Phase phase);
+  Task<Status> ForgetRelocations();
+  Task<Status> LearnSource();
+  Task<Status> FreePlaces();
+  Task<Status> VacateTables();
+  Task<Status> Disarm();
+  Task<Status> Exchange();
+  Task<Status> ExchangeBatch(std::span<const DiskChunk> sources);
+  Task<Status> Vacate(std::span<const DiskChunk> places);
+  Task<Status> VacateImage(std::span<const ImageChunk> chunks);
+  Task<Status> RestoreAnchorChunk();
+  Task<Status> Finish();
+  void ReservePlaces(std::span<const DiskChunk> places);
+  std::vector<DiskChunk> Relocated() const;
+
+  const Job& job_;
+  Located located_;
+  std::shared_ptr<const Manifest> manifest_;
+  std::unique_ptr<MapStore> store_;
+  std::vector<ByteExtent> table_sectors_;  // the source's, LBA 0 last
+  std::set<DiskChunk> table_chunks_;       // that they lie in
+};
+
+Task<Status> RollbackRun::Open() {
+  auto opened =
+      co_await OpenMigration(job_, *located_.superblock, /*read_only=*/false);
+  if (!opened) co_return opened.error();
+  manifest_ = opened->manifest;
+  store_ = std::move(opened->store);
+  co_return OkStatus();
+}
+
+Task<Status> RollbackRun::Run() {
+  const Phase phase = superblock().phase;
+  if (located_.by == Located::By::kRegionFile) {
+    // The source's table stands: either nothing of the source was touched yet,
+    // or everything is back already.
+    if (auto s = co_await ForgetRelocations(); !s) co_return s;
+    co_return phase == Phase::kParked ? OkStatus()
+                                      : co_await Record(Phase::kParked);
+  }
+  if (auto s = co_await LearnSource(); !s) co_return s;
+  if (phase == Phase::kParked) co_return co_await Finish();
+  Status s = co_await Record(Phase::kRollingBack);
+  if (s) s = co_await FreePlaces();
+  if (s) s = co_await VacateTables();
+  if (s) s = co_await Disarm();
+  if (s) s = co_await Exchange();
+  if (s) s = co_await RestoreAnchorChunk();
+  if (s) s = co_await Record(Phase::kParked);
+  if (s) s = co_await Finish();
+  co_return s;
+}
+
+Task<Status> RollbackRun::Record(Phase phase) {
+  auto s = co_await store_->UpdateSuperblock([phase](Superblock& superblock) {
+    superblock.phase = phase;
+    if (phase == Phase::kParked) superblock.rollback_wished = false;
+  });
+  if (!s) co_return s;
+  co_return job_.stops.Reach(PhaseName(phase));
+}
+
+std::vector<DiskChunk> RollbackRun::Relocated() const {
+  std::vector<DiskChunk> chunks;
+  for (const auto& [source, now] : store_->map().relocations()) {
+    chunks.push_back(source);
+  }
+  return chunks;
+}
+
+// The source's chunks are in their places: drop the copies.
+Task<Status> RollbackRun::ForgetRelocations() {
+  for (const DiskChunk source : Relocated()) {
+    if (store_->region().OccupantOf(source).use == ChunkUse::kImage) {
+      co_return Error{ErrorCode::kCorrupt,
+                      "the map says that the target lies where the source is"};
+    }
+    store_->SetRelocation(source, std::nullopt);
+  }
+  if (auto s = co_await store_->Commit(); !s) co_return s;
+  co_return job_.stops.Reach("relocations-forgotten");
+}
+
+Task<Status> RollbackRun::LearnSource() {
+  const auto source = co_await ReadSourceTable(job_, *store_);
+  if (!source) co_return source.error();
+  table_sectors_ = SourceTableSectors(*source);
+  const uint32_t chunk_bytes = store_->disk_grid().chunk_bytes;
+  for (const ByteExtent& sector : table_sectors_) {
+    table_chunks_.insert(DiskChunk{sector.offset / chunk_bytes});
+  }
+  co_return OkStatus();
+}
+
+void RollbackRun::ReservePlaces(std::span<const DiskChunk> places) {
+  for (const DiskChunk place : places) {
+    if (store_->region().OccupantOf(place).use == ChunkUse::kFree) {
+      store_->AllocateAt(place);
+    }
+  }
+}
+
+// Nothing new may settle in a place that goes back to the source, and metadata
+// that lies in one moves.
+Task<Status> RollbackRun::FreePlaces() {
+  const auto places = Relocated();
+  ReservePlaces(places);
+  const auto holds_chain = [this](DiskChunk place) {
+    const uint64_t anchor = store_->superblock().anchor_offset;
+    const bool anchors = anchor != kNone &&
+                         place.value == anchor / store_->disk_grid().chunk_bytes;
+    return !anchors && store_->region().OccupantOf(place).use ==
+                           ChunkUse::kMetadata;
+  };
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    if (std::ranges::none_of(places, holds_chain)) co_return OkStatus();
+    if (auto s = co_await store_->Checkpoint(); !s) co_return s;
+    ReservePlaces(places);
+  }
+  co_return Error{ErrorCode::kUnsupported,
+                  "metadata lies where a chunk of the source belongs, and "
+                  "cannot be moved"};
+}
+
+// Image chunks that lie in `places` move to chunks that stay ours.
+Task<Status> RollbackRun::Vacate(std::span<const DiskChunk> places) {
+  std::vector<ImageChunk> chunks;
+  std::vector<DiskChunk> copies;
+  for (const DiskChunk place : places) {
+    const Occupant occupant = store_->region().OccupantOf(place);
+    if (occupant.use == ChunkUse::kImage) {
+      chunks.push_back(ImageChunk{occupant.number});
+    } else if (occupant.use == ChunkUse::kSource) {
+      copies.push_back(DiskChunk{occupant.number});
+    }
+  }
+  if (auto s = co_await VacateImage(chunks); !s) co_return s;
+  if (!copies.empty()) {
+    auto s = co_await Relocate(job_.device, *store_, copies,
+                               job_.Mover("exchange-copy"));
+    if (!s) co_return s;
+  }
+  ReservePlaces(places);
+  co_return OkStatus();
+}
+
+Task<Status> RollbackRun::VacateImage(std::span<const ImageChunk> chunks) {
+  std::vector<ImageMove> moves;
+  for (const ImageChunk chunk : chunks) {
+    PlacementWish wish;
+    wish.chunk = chunk;
+    const auto to = store_->Allocate(wish, true);
+    if (to) {
+      moves.push_back({chunk, *to});
+    } else if (store_->map().Get(chunk).dirty == 0) {
+      store_->SetChunk(chunk, ChunkState{});  // it can be fetched again
+    } else {
+      for (const ImageMove& move : moves) store_->Release(move.to);
+      co_return NoRoom();
+    }
+  }
+  if (store_->has_changes()) {
+    if (auto s = co_await store_->Commit(); !s) co_return s;
+  }
+  co_return co_await MoveImageChunks(job_.device, *store_, moves,
+                                     job_.Mover("exchange-target"));
+}
+
+// The sectors that the stub and the invalid tables take belong to image chunks
+// once the target is armed; those move away whole.
+Task<Status> RollbackRun::VacateTables() {
+  std::vector<DiskChunk> places(table_chunks_.begin(), table_chunks_.end());
+  for (const ImageChunk chunk : TableChunks(*manifest_)) {
+    if (store_->map().Relocated(HomeOf(chunk))) places.push_back(HomeOf(chunk));
+  }
+  co_return co_await Vacate(places);
+}
+
+// LBA 0 becomes the stub; then LBA 1 and the target's backup header, where that
+// lies in a place that goes back, become invalid.
+Task<Status> RollbackRun::Disarm() {
+  std::vector<ByteExtent> others;
+  const auto& tables = manifest_->content().tables;
+  const uint32_t chunk_bytes = store_->disk_grid().chunk_bytes;
+  for (const ByteExtent& table : tables) {
+    const DiskChunk place{table.offset / chunk_bytes};
+    const bool header = table.size == kSectorBytes && table.offset != 0;
+    if (header && store_->map().Relocated(place)) others.push_back(table);
+  }
+  std::ranges::sort(others);
+  co_return co_await WriteStub(job_, *store_, others, "target");
+}
+
+Task<Status> RollbackRun::Exchange() {
+  auto sources = Relocated();
+  const uint64_t anchor = store_->superblock().anchor_offset;
+  std::erase_if(sources, [&](DiskChunk chunk) {
+    return table_chunks_.contains(chunk) ||
+           (anchor != kNone &&
+            chunk.value == anchor / store_->disk_grid().chunk_bytes);
+  });
+  job_.progress.Start("exchange", sources.size(), Progress::Unit::kItems);
+  for (size_t at = 0; at < sources.size();) {
+    // A batch needs as many free chunks as it has places to empty.
+    const uint64_t room = store_->region().available_count(true);
+    const size_t count =
+        std::min({uint64_t{job_.batch_chunks}, sources.size() - at,
+                  std::max<uint64_t>(room, 1)});
+    auto s = co_await ExchangeBatch(std::span(sources).subspan(at, count));
+    if (!s) co_return s;
+    at += count;
+  }
+  job_.progress.Finish();
+  co_return OkStatus();
+}
+
+Task<Status> RollbackRun::ExchangeBatch(std::span<const DiskChunk> sources) {
+  if (auto s = co_await Vacate(sources); !s) co_return s;
+  co_return co_await RestoreSource(job_.device, *store_, sources, {}, true,
+                                   job_.Mover("exchange-source"));
+}
+
+Task<Status> RollbackRun::RestoreAnchorChunk() {
+  const uint64_t offset = store_->superblock().anchor_offset;
+  if (offset != kNone) {
+    if (auto s = co_await store_->ClearAnchor(); !s) co_return s;
+    if (auto s = job_.stops.Reach("anchor-cleared"); !s) co_return s;
+  }
+  std::vector<DiskChunk> left = Relocated();
+  ReservePlaces(left);
+  std::erase_if(left, [this](DiskChunk c) { return table_chunks_.contains(c); });
+  auto s = co_await RestoreSource(job_.device, *store_, left, {}, true,
+                                  job_.Mover("anchor-chunk"));
+  if (!s) co_return s;
+  const std::vector<DiskChunk> tables(table_chunks_.begin(),
+                                      table_chunks_.end());
+  co_return co_await RestoreSource(job_.device, *store_, tables, table_sectors_,
+                                   /*record=*/false,
+                                   job_.Mover("around-tables"));
+}
+
+// Parked: the source's tables, then nothing of it is relocated any more.
+Task<Status> RollbackRun::Finish() {
+  auto s = co_await RestoreSourceTable(job_, *store_, table_sectors_);
+  if (!s) co_return s;
+  co_return co_await ForgetRelocations();
+}
+
+}  // namespace
+
+Task<Status> Rollback(const Job& job, const RollbackOptions& options) {
+  auto located = co_await Locate(job);
+  if (!located) co_return located.error();
+  if (!located->superblock) {
+    co_return Error{ErrorCode::kNotFound, "there is no migration on this disk"};
+  }
+  const Superblock superblock = *located->superblock;
+  if (superblock.committed) {
+    co_return Error{ErrorCode::kRefused,
+                    "the migration was committed: the old system's space has "
+                    "been given up"};
+  }
+  const bool continues = superblock.phase == Phase::kRollingBack ||
+                         superblock.phase == Phase::kParked;
+  RollbackRun run(job, std::move(*located));
+  if (auto s = co_await run.Open(); !s) co_return s;
+  if (!continues && options.confirm) {
+    if (auto s = options.confirm(superblock); !s) co_return s;
+  }
+  co_return co_await run.Run();
+}
+
+}  // namespace bootstream
