@@ -114,11 +114,16 @@ std::unique_ptr<Frontend> StreamDriver::MakeFrontend() {
   switch (options_.frontend) {
     case FrontendKind::kNbd:
       identity_.frontend = "nbd";
-      return MakeNbdFrontend(loop_, *engine_, {});
+      // A driver that is started again takes the device over by this name.
+      return MakeNbdFrontend(
+          loop_, *engine_,
+          NbdFrontendOptions{
+              .identifier =
+                  "bootstream-" + ToHex(store_->superblock().migration_id)});
     case FrontendKind::kFuse: {
       identity_.frontend = "fuse";
       FuseFrontendOptions options;
-      options.mount_directory = options_.mount_directory;
+      options.directory = options_.mount_directory;
       return MakeFuseFrontend(loop_, *engine_, std::move(options));
     }
     case FrontendKind::kSocket:

@@ -7,6 +7,9 @@
 namespace bootstream {
 namespace {
 
+// Room for what all writes under way may add.
+constexpr uint64_t kPatchRoomLowBytes = 128 * 1024;
+
 bool SectorAligned(uint64_t offset, std::span<const std::byte> data) {
   return offset % kSectorBytes == 0 && data.size() % kSectorBytes == 0;
 }
@@ -47,6 +50,16 @@ Task<Status> StreamEngine::WriteExclusive(Piece piece,
     ChunkLocks::Guard guard = co_await locks_.Exclusive(piece.chunk);
     ChunkState state = store_.map().Get(piece.chunk);
     if (pinned && state.location != home) continue;
+    const uint64_t edges = BlocksOf(piece) & ~CoveredBlocksOf(piece);
+    if ((edges & MissingBlocks(piece.chunk, state)) != 0 &&
+        store_.patch_room_bytes() < kPatchRoomLowBytes) {
+      // Patches are bounded: from here on such a write waits for its base.
+      guard.Release();
+      if (auto s = co_await Hydrate(piece.chunk, FetchClass::kDemand); !s) {
+        co_return s;
+      }
+      continue;
+    }
     if (auto s = co_await Prepare(piece, state); !s) co_return s;
     co_return co_await Overwrite(piece, state, data);
   }
