@@ -80,7 +80,6 @@ Task<Status> StreamDriver::OpenMap(UniqueFd disk) {
                                        FactsOf(*manifest), options_.read_only);
   if (!store) co_return store.error();
   store_ = std::move(*store);
-  if (options_.urls.empty()) options_.urls = superblock.server_urls;
   if (auto s = OpenSource(*manifest); !s) co_return s;
   engine_ = std::make_unique<StreamEngine>(
       loop_, *device_, *store_, *source_, *manifest,
@@ -101,10 +100,13 @@ Result<std::shared_ptr<const Manifest>> StreamDriver::OpenManifest(
 
 Status StreamDriver::OpenSource(
     const std::shared_ptr<const Manifest>& manifest) {
-  HttpChunkSource::Options options;
-  options.server_urls = options_.urls;
-  options.ca_file = options_.ca;
-  auto source = HttpChunkSource::Create(loop_, manifest, std::move(options));
+  const bool servers_only = !options_.urls.empty();
+  FetchOptions options;
+  options.servers =
+      servers_only ? options_.urls : store_->superblock().server_urls;
+  options.curl.ca_file = options_.ca;
+  auto source = HttpChunkSource::Create(loop_, manifest, std::move(options),
+                                        servers_only);
   if (!source) return source.error();
   source_ = std::move(*source);
   return OkStatus();
@@ -112,14 +114,14 @@ Status StreamDriver::OpenSource(
 
 std::unique_ptr<Frontend> StreamDriver::MakeFrontend() {
   switch (options_.frontend) {
-    case FrontendKind::kNbd:
+    case FrontendKind::kNbd: {
       identity_.frontend = "nbd";
+      NbdFrontendOptions options;
       // A driver that is started again takes the device over by this name.
-      return MakeNbdFrontend(
-          loop_, *engine_,
-          NbdFrontendOptions{
-              .identifier =
-                  "bootstream-" + ToHex(store_->superblock().migration_id)});
+      options.identifier =
+          "bootstream-" + ToHex(store_->superblock().migration_id);
+      return MakeNbdFrontend(loop_, *engine_, std::move(options));
+    }
     case FrontendKind::kFuse: {
       identity_.frontend = "fuse";
       FuseFrontendOptions options;
@@ -178,14 +180,18 @@ Task<Status> StreamDriver::Stop() {
   }
   stopped_ = true;
   if (backfill_) backfill_->Stop();
-  source_->Shutdown();
+  // Whoever waits for the network is told that there will be no answer.
+  final_source_ = source_->statistics();
+  source_.reset();
   const Status status = co_await engine_->Drain();
   if (status_file_) (void)status_file_->Replace(Report().dump() + "\n");
   co_return status;
 }
 
 json StreamDriver::Report() const {
-  return StatusReport(identity_, *engine_, *source_, *backfill_);
+  return StatusReport(identity_, *engine_,
+                      source_ ? source_->statistics() : final_source_,
+                      *backfill_);
 }
 
 void StreamDriver::WriteStatusFile() {

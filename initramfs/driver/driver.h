@@ -77,6 +77,7 @@ class StreamDriver {
   std::unique_ptr<Frontend> frontend_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<StatusFile> status_file_;
+  FetchStatistics final_source_;  // after Stop
   bool stopped_ = false;
 };
 

@@ -75,7 +75,7 @@ json EngineReport(const EngineStatistics& engine) {
 }  // namespace
 
 json StatusReport(const DriverIdentity& identity, const StreamEngine& engine,
-                  const ChunkSource& source, const Backfill& backfill) {
+                  const FetchStatistics& source, const Backfill& backfill) {
   const Manifest& manifest = engine.manifest();
   const Superblock& superblock = engine.store().superblock();
   return {{"phase", PhaseName(superblock.phase)},
@@ -95,7 +95,7 @@ json StatusReport(const DriverIdentity& identity, const StreamEngine& engine,
            {{"state", BackfillStateName(backfill.state())},
             {"bytes_per_second", backfill.limit_bytes_per_second()},
             {"failure", backfill.failure()}}},
-          {"source", SourceReport(source.statistics())},
+          {"source", SourceReport(source)},
           {"engine", EngineReport(engine.statistics())},
           {"boots", superblock.boots_total}};
 }

@@ -19,7 +19,7 @@ struct DriverIdentity {
 // The status object of control.md.
 nlohmann::json StatusReport(const DriverIdentity& identity,
                             const StreamEngine& engine,
-                            const ChunkSource& source,
+                            const FetchStatistics& source,
                             const Backfill& backfill);
 
 // [[offset, size], ...]: bytes of the image that may differ from it.
