@@ -39,7 +39,7 @@ private_mounts() {
 # cached_tree NAME KEY COMMAND...
 # Print the path of a zstd tar with what COMMAND writes to its standard
 # output.  COMMAND runs only when no tar for KEY is in the cache; two makers
-# with the same key wait for each other.
+# with the same key wait for each other.  Of each NAME the newest three stay.
 cached_tree() {
   local name=$1 key=$2 tar
   shift 2
@@ -53,6 +53,7 @@ cached_tree() {
       trap 'rm -f "$tar.new"' EXIT
       TMPDIR=$CACHE_DIR "$@" | zstd -1 -T0 -q -o "$tar.new" -f
       mv "$tar.new" "$tar"
+      ls -t "$CACHE_DIR/$name"-*.tar.zst | tail -n +4 | xargs -r rm --
     fi
   ) 9>"$tar.lock"
   echo "$tar"
@@ -65,6 +66,12 @@ digest_of() { cat "$@" | sha256sum; }
 untar() {
   zstd -dcq "$1" | tar --extract --numeric-owner --xattrs \
     --xattrs-include='*' --directory "$2"
+}
+
+# tar_of DIRECTORY: to standard output.
+tar_of() {
+  tar --create --numeric-owner --xattrs --xattrs-include='*' \
+    --directory "$1" .
 }
 
 # bootstrap RELEASE VARIANT PACKAGES [MMDEBSTRAP OPTIONS...]

@@ -1,5 +1,5 @@
-# Steps that turn a bootstrapped tree into a machine; sourced by the
-# setup-* hooks, which mmdebstrap runs at the end.
+# Steps that turn a bootstrapped tree into a machine; sourced by setup-source
+# and setup-target.
 
 set -euo pipefail
 export LC_ALL=C.UTF-8
