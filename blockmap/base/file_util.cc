@@ -19,10 +19,11 @@ std::string FolderOf(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+// Hidden until it is whole: a server does not show names with a dot in front.
 std::string TemporaryName(const std::string& path) {
   static std::atomic<unsigned> counter{0};
-  return path + ".tmp-" + std::to_string(::getpid()) + "-" +
-         std::to_string(counter++);
+  return FolderOf(path) + "/." + path.substr(path.rfind('/') + 1) + "-" +
+         std::to_string(::getpid()) + "-" + std::to_string(counter++);
 }
 
 Status WriteTemporary(const std::string& path, std::span<const std::byte> bytes,
