@@ -25,9 +25,11 @@ class ImageAccess {
   virtual ~ImageAccess() = default;
   // The manifest that was asked for, its signature checked.
   virtual Task<Result<ManifestFile>> FetchManifest() = 0;
-  // Chunks of `manifest`; lives as long as the access.
+  // Chunks of `manifest`; lives as long as the access.  `known_servers`: those
+  // that the migration remembers, for when none was named.
   virtual Result<ChunkSource*> Source(
-      std::shared_ptr<const Manifest> manifest) = 0;
+      std::shared_ptr<const Manifest> manifest,
+      const std::vector<std::string>& known_servers) = 0;
 };
 
 // What the map wants to know of the image.

@@ -21,8 +21,13 @@ class Migration {
   Task<Status> Resume(const Located& located);
 
  private:
+  using Confirm = std::function<Status(const Plan&)>;
+
+  Task<Status> PlanAndRelease(const PlanOptions& options,
+                              const MigrationStrings& strings,
+                              const Confirm& confirm);
   Task<Status> ReleaseAnew();
-  Task<Status> PrepareSource(const Located& located);
+  Task<Status> VerifySource(const Located& located);
   Task<Status> Advance();
   Task<Status> Record(Phase phase);
   Task<Status> Stage();
@@ -38,7 +43,6 @@ class Migration {
   const MigrateOptions& options_;
   ImageAccess& access_;
   ManifestFile image_;
-  std::optional<Plan> plan_;
   std::unique_ptr<MapStore> store_;
 };
 
@@ -46,19 +50,27 @@ Task<Status> Migration::Begin() {
   auto image = co_await access_.FetchManifest();
   if (!image) co_return image.error();
   image_ = std::move(*image);
+  auto s = co_await PlanAndRelease(options_.plan, options_.strings,
+                                   options_.confirm);
+  if (!s) co_return s;
+  co_return co_await Advance();
+}
+
+Task<Status> Migration::PlanAndRelease(const PlanOptions& options,
+                                       const MigrationStrings& strings,
+                                       const Confirm& confirm) {
   const auto facts =
       co_await GatherFacts(job_, options_.serial, image_.file.size());
   if (!facts) co_return facts.error();
-  auto plan = MakePlan(*facts, *image_.manifest, options_.plan);
+  const auto plan = MakePlan(*facts, *image_.manifest, options);
   if (!plan) co_return plan.error();
-  plan_ = std::move(*plan);
-  if (options_.confirm) {
-    if (auto s = options_.confirm(*plan_); !s) co_return s;
+  if (confirm) {
+    if (auto s = confirm(*plan); !s) co_return s;
   }
-  auto store = co_await Release(job_, *plan_, image_, options_.strings);
+  auto store = co_await Release(job_, *plan, image_, strings);
   if (!store) co_return store.error();
   store_ = std::move(*store);
-  co_return co_await Advance();
+  co_return OkStatus();
 }
 
 Status Migration::CheckSameImage() const {
@@ -82,50 +94,47 @@ Task<Status> Migration::Resume(const Located& located) {
   if (auto s = CheckSameImage(); !s) co_return s;
   if (auto s = ReserveJoined(*store_); !s) co_return s;
   if (phase() <= Phase::kRelocated) {
-    if (auto s = co_await PrepareSource(located); !s) co_return s;
+    if (auto s = co_await VerifySource(located); !s) co_return s;
   }
   co_return co_await Advance();
 }
 
 // Nothing that was done before the stub stands is trusted: the source may have
 // run since.
-Task<Status> Migration::PrepareSource(const Located& located) {
+Task<Status> Migration::VerifySource(const Located& located) {
   const auto untouched = co_await SourceIsUntouched(job_, *store_);
   if (!untouched) co_return untouched.error();
-  if (!*untouched) {
-    if (located.by == Located::By::kStub) {
-      const auto source = co_await ReadSourceTable(job_, *store_);
-      if (!source) co_return source.error();
-      auto s = co_await RestoreSourceTable(job_, *store_,
-                                           SourceTableSectors(*source));
-      if (!s) co_return s;
-    }
-    co_return co_await ReleaseAnew();
+  if (*untouched) co_return OkStatus();
+  if (located.by == Located::By::kStub) {
+    const auto source = co_await ReadSourceTable(job_, *store_);
+    if (!source) co_return source.error();
+    auto s = co_await RestoreSourceTable(job_, *store_,
+                                         SourceTableSectors(*source));
+    if (!s) co_return s;
   }
-  if (phase() == Phase::kRelocated && located.by == Located::By::kStub) {
-    co_return OkStatus();  // the table is not there to be planned with
-  }
-  const auto facts =
-      co_await GatherFacts(job_, options_.serial, image_.file.size());
-  if (!facts) co_return facts.error();
-  auto plan = MakePlan(*facts, *image_.manifest, options_.plan);
-  if (!plan) co_return plan.error();
-  plan_ = std::move(*plan);
-  co_return OkStatus();
+  co_return co_await ReleaseAnew();
 }
 
+// From the beginning, with what was decided before and the image that is
+// pinned.
 Task<Status> Migration::ReleaseAnew() {
+  const Superblock before = store_->superblock();
   store_.reset();
-  const auto facts =
-      co_await GatherFacts(job_, options_.serial, image_.file.size());
-  if (!facts) co_return facts.error();
-  auto plan = MakePlan(*facts, *image_.manifest, options_.plan);
-  if (!plan) co_return plan.error();
-  plan_ = std::move(*plan);
-  auto store = co_await Release(job_, *plan_, image_, options_.strings);
-  if (!store) co_return store.error();
-  store_ = std::move(*store);
-  co_return OkStatus();
+  PlanOptions options = options_.plan;
+  if (options.when_full == WhenFull::kUnset && !before.guaranteed) {
+    options.when_full = before.give_up_source_when_full
+                            ? WhenFull::kGiveUpSource
+                            : WhenFull::kBlock;
+  }
+  const auto table = co_await ReadPartitionTable(job_.device);
+  if (!table) co_return table.error();
+  for (const Partition& partition : table->partitions) {
+    if (partition.extent.offset == before.source_fs_offset) {
+      options.region_partition = partition.number;
+    }
+  }
+  co_return co_await PlanAndRelease(
+      options, {before.server_urls, before.network}, nullptr);
 }
 
 Task<Status> Migration::Record(Phase phase) {
@@ -152,7 +161,8 @@ Task<Status> Migration::Advance() {
 }
 
 Task<Status> Migration::Stage() {
-  const auto source = access_.Source(image_.manifest);
+  const auto source = access_.Source(
+      image_.manifest, store_->superblock().server_urls);
   if (!source) co_return source.error();
   auto s = co_await StageBootSet(job_, *store_, *image_.manifest, **source);
   if (!s) co_return s;
@@ -160,8 +170,13 @@ Task<Status> Migration::Stage() {
 }
 
 Task<Status> Migration::RelocateOccupants() {
-  auto chunks = ChunksToRelocate(*plan_, *image_.manifest,
-                                 store_->region().base());
+  const auto table = co_await ReadSourceTable(job_, *store_);
+  if (!table) co_return table.error();
+  const auto anchor = ChooseAnchor(store_->disk_grid(), *image_.manifest);
+  if (!anchor) co_return anchor.error();
+  auto chunks = ChunksToRelocate(
+      SpecialChunks(*table, store_->disk_grid(), *anchor), *image_.manifest,
+      store_->region().base());
   std::erase_if(chunks, [this](DiskChunk chunk) {
     return store_->map().Relocated(chunk).has_value();
   });
@@ -174,6 +189,9 @@ Task<Status> Migration::RelocateOccupants() {
 }
 
 Task<Status> Migration::Stub() {
+  if (options_.before_stub) {
+    if (auto s = options_.before_stub(); !s) co_return s;
+  }
   const auto source = co_await ReadSourceTable(job_, *store_);
   if (!source) co_return source.error();
   auto sectors = SourceTableSectors(*source);

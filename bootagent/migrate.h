@@ -32,6 +32,9 @@ struct MigrateOptions {
   std::string serial;  // for a disk file
   // Asked once, before anything is written to a disk without a migration.
   std::function<Status(const Plan&)> confirm;
+  // Called when everything is prepared, before neither system can start: the
+  // time to save boot variables.
+  std::function<Status()> before_stub;
 };
 
 // kRefused: the disk, or what is under way on it, forbids it.  A disk that is

@@ -107,19 +107,6 @@ void AddChunks(std::set<DiskChunk>& chunks, const Grid& grid, ByteExtent e) {
   }
 }
 
-// The chunks of the sectors that are written to make the source's tables
-// invalid, and the anchor's.
-std::vector<DiskChunk> SpecialChunks(const PartitionTable& table,
-                                     const Grid& grid, uint64_t anchor) {
-  std::set<DiskChunk> chunks;
-  AddChunks(chunks, grid, {anchor, kAnchorBytes});
-  AddChunks(chunks, grid, {0, 2 * kSectorBytes});
-  if (table.type == TableType::kGpt) {
-    AddChunks(chunks, grid, table.table_extents[1]);  // the backup header
-  }
-  return {chunks.begin(), chunks.end()};
-}
-
 uint64_t BootChunkCount(const Manifest& manifest) {
   uint64_t count = 0;
   for (const ChunkExtent& extent : manifest.content().boot_set) {
@@ -302,10 +289,21 @@ Result<Plan> MakePlan(const Facts& facts, const Manifest& manifest,
   return plan;
 }
 
-std::vector<DiskChunk> ChunksToRelocate(const Plan& plan,
+std::vector<DiskChunk> SpecialChunks(const PartitionTable& table,
+                                     const Grid& disk, uint64_t anchor_offset) {
+  std::set<DiskChunk> chunks;
+  AddChunks(chunks, disk, {anchor_offset, kAnchorBytes});
+  AddChunks(chunks, disk, {0, 2 * kSectorBytes});
+  if (table.type == TableType::kGpt) {
+    AddChunks(chunks, disk, table.table_extents[1]);  // the backup header
+  }
+  return {chunks.begin(), chunks.end()};
+}
+
+std::vector<DiskChunk> ChunksToRelocate(std::span<const DiskChunk> special,
                                         const Manifest& manifest,
                                         std::span<const DiskExtent> base) {
-  std::set<DiskChunk> chunks(plan.special.begin(), plan.special.end());
+  std::set<DiskChunk> chunks(special.begin(), special.end());
   for (const ChunkExtent& extent : manifest.content().boot_set) {
     for (uint64_t i = 0; i < extent.count; ++i) {
       chunks.insert(DiskChunk{extent.first + i});
@@ -333,7 +331,7 @@ Status CheckRegion(const Plan& plan, const Manifest& manifest,
     }
   }
   const uint64_t relocations =
-      ChunksToRelocate(plan, manifest, base).size();
+      ChunksToRelocate(plan.special, manifest, base).size();
   const uint64_t fixed = plan.account.metadata + plan.account.spare;
   const uint64_t needed =
       plan.account.boot_set - boot_homes + relocations + fixed;

@@ -78,9 +78,7 @@ struct Plan {
   uint64_t source_free_bytes = 0;
   uint64_t headroom_bytes = 0;
   uint64_t anchor_offset = 0;
-  // Disk chunks that are written though no boot chunk is at home in them: the
-  // anchor's, and those of the source's partition table.
-  std::vector<DiskChunk> special;
+  std::vector<DiskChunk> special;  // SpecialChunks()
   Account account;
   bool guaranteed = false;
   bool give_up_source = false;
@@ -98,9 +96,14 @@ Status CheckDisk(const ProbedDisk& disk);
 Result<Plan> MakePlan(const Facts& facts, const Manifest& manifest,
                       const PlanOptions& options);
 
+// Disk chunks that are written though no boot chunk is at home in them: the
+// anchor's, and those of the sectors that make the source's `table` invalid.
+std::vector<DiskChunk> SpecialChunks(const PartitionTable& table,
+                                     const Grid& disk, uint64_t anchor_offset);
+
 // Disk chunks whose occupants must be copied before the boot set goes home,
-// ascending: boot homes and the plan's special chunks outside `base`.
-std::vector<DiskChunk> ChunksToRelocate(const Plan& plan,
+// ascending: boot homes and the special chunks outside `base`.
+std::vector<DiskChunk> ChunksToRelocate(std::span<const DiskChunk> special,
                                         const Manifest& manifest,
                                         std::span<const DiskExtent> base);
 

@@ -1,0 +1,288 @@
+#include "bootagent/efi_boot.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <set>
+#include <string_view>
+
+#include "blockmap/base/coding.h"
+#include "blockmap/base/file_util.h"
+#include "blockmap/base/unique_fd.h"
+
+namespace bootstream {
+namespace {
+
+constexpr char kGlobal[] = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+constexpr char kOurs[] = "5f0a2c9e-3f1b-4c57-9d0e-7b1a4c6d8e21";
+constexpr char kSavedName[] = "BootstreamSaved";
+constexpr std::u16string_view kDescription = u"bootstream target";
+constexpr std::u16string_view kLoader = u"\\EFI\\BOOT\\BOOTX64.EFI";
+// Non-volatile, boot service and runtime access.
+constexpr uint32_t kAttributes = 7;
+constexpr uint32_t kActive = 1;
+constexpr uint64_t kVariableBytesMax = 64 * 1024;
+
+// Device path nodes.
+constexpr uint8_t kMedia = 4;
+constexpr uint8_t kHardDrive = 1;
+constexpr uint8_t kFilePath = 4;
+constexpr uint8_t kEnd = 0x7f;
+constexpr uint8_t kEndEntire = 0xff;
+constexpr uint16_t kHardDriveBytes = 42;
+constexpr uint8_t kGptFormat = 2;
+constexpr uint8_t kGuidSignature = 2;
+
+std::string BootName(uint16_t number) {
+  char name[9];
+  std::snprintf(name, sizeof name, "Boot%04X", number);
+  return name;
+}
+
+void PutText(ByteWriter& out, std::u16string_view text) {
+  for (const char16_t unit : text) out.U16(unit);
+  out.U16(0);
+}
+
+std::vector<std::byte> MakeLoadOption(const Partition& esp) {
+  std::vector<std::byte> option;
+  ByteWriter out(option);
+  const auto file_bytes = static_cast<uint16_t>(4 + 2 * (kLoader.size() + 1));
+  out.U32(kActive);
+  out.U16(static_cast<uint16_t>(kHardDriveBytes + file_bytes + 4));
+  PutText(out, kDescription);
+  out.U8(kMedia);
+  out.U8(kHardDrive);
+  out.U16(kHardDriveBytes);
+  out.U32(esp.number);
+  out.U64(esp.extent.offset / kSectorBytes);
+  out.U64(esp.extent.size / kSectorBytes);
+  out.Bytes(esp.guid);
+  out.U8(kGptFormat);
+  out.U8(kGuidSignature);
+  out.U8(kMedia);
+  out.U8(kFilePath);
+  out.U16(file_bytes);
+  PutText(out, kLoader);
+  out.U8(kEnd);
+  out.U8(kEndEntire);
+  out.U16(4);
+  return option;
+}
+
+struct ParsedOption {
+  std::u16string description;
+  std::optional<Uuid> partition;  // of its first hard drive node
+};
+
+ParsedOption ParseOption(std::span<const std::byte> option) {
+  ParsedOption parsed;
+  ByteReader in(option);
+  in.U32();
+  const uint16_t path_bytes = in.U16();
+  while (in.ok()) {
+    const uint16_t unit = in.U16();
+    if (unit == 0) break;
+    parsed.description += static_cast<char16_t>(unit);
+  }
+  ByteReader path(in.Bytes(path_bytes));
+  while (path.ok() && path.remaining() >= 4) {
+    const uint8_t type = path.U8();
+    const uint8_t subtype = path.U8();
+    const uint16_t size = path.U16();
+    if (size < 4) break;
+    ByteReader node(path.Bytes(size - 4u));
+    if (type == kEnd) break;
+    if (type != kMedia || subtype != kHardDrive) continue;
+    node.Skip(20);
+    const auto guid = node.Array<16>();
+    if (node.ok()) parsed.partition = guid;
+    break;
+  }
+  return parsed;
+}
+
+bool LeadsTo(std::span<const std::byte> option, const PartitionTable& table) {
+  const auto guid = ParseOption(option).partition;
+  return guid && std::ranges::any_of(table.partitions, [&](const auto& p) {
+           return p.guid == *guid;
+         });
+}
+
+// efivarfs marks what it does not know as immutable.
+void MakeMutable(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  int flags = 0;
+  if (!fd || ::ioctl(fd.get(), FS_IOC_GETFLAGS, &flags) != 0) return;
+  flags &= ~FS_IMMUTABLE_FL;
+  ::ioctl(fd.get(), FS_IOC_SETFLAGS, &flags);
+}
+
+std::optional<uint16_t> BootNumber(const std::string& file) {
+  // Boot0001-8be4df61-...
+  if (!file.starts_with("Boot") || file.size() < 9 || file[8] != '-' ||
+      !file.ends_with(kGlobal)) {
+    return std::nullopt;
+  }
+  uint16_t number = 0;
+  for (int i = 4; i < 8; ++i) {
+    const char c = file[i];
+    const bool digit = c >= '0' && c <= '9';
+    if (!digit && !(c >= 'A' && c <= 'F')) return std::nullopt;
+    number = static_cast<uint16_t>(number * 16 + (digit ? c - '0' : c - 'A' + 10));
+  }
+  return number;
+}
+
+}  // namespace
+
+std::string EfiBoot::Path(const std::string& name, const char* vendor) const {
+  return directory_ + "/" + name + "-" + vendor;
+}
+
+bool EfiBoot::available() const {
+  std::error_code error;
+  return std::filesystem::is_directory(directory_, error) &&
+         !std::filesystem::is_empty(directory_, error);
+}
+
+Result<EfiBoot::Bytes> EfiBoot::Read(const std::string& name,
+                                     const char* vendor) const {
+  auto bytes = ReadWholeFile(Path(name, vendor), kVariableBytesMax);
+  if (!bytes) return bytes.error();
+  if (bytes->size() < 4) {
+    return Error{ErrorCode::kCorrupt, "boot variable " + name + " is empty"};
+  }
+  bytes->erase(bytes->begin(), bytes->begin() + 4);  // attributes
+  return bytes;
+}
+
+Status EfiBoot::Write(const std::string& name, const char* vendor,
+                      std::span<const std::byte> data) const {
+  std::vector<std::byte> bytes;
+  ByteWriter out(bytes);
+  out.U32(kAttributes);
+  out.Bytes(data);
+  const std::string path = Path(name, vendor);
+  MakeMutable(path);
+  const UniqueFd fd(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!fd) return ErrnoError(errno, "open boot variable " + name);
+  // One write is one change of the variable.
+  if (::write(fd.get(), bytes.data(), bytes.size()) !=
+      static_cast<ssize_t>(bytes.size())) {
+    return ErrnoError(errno, "write boot variable " + name);
+  }
+  return OkStatus();
+}
+
+Status EfiBoot::Remove(const std::string& name, const char* vendor) const {
+  const std::string path = Path(name, vendor);
+  MakeMutable(path);
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return ErrnoError(errno, "remove boot variable " + name);
+  }
+  return OkStatus();
+}
+
+std::vector<EfiBoot::Entry> EfiBoot::Entries() const {
+  std::vector<Entry> entries;
+  std::error_code error;
+  for (const auto& file :
+       std::filesystem::directory_iterator(directory_, error)) {
+    const auto number = BootNumber(file.path().filename());
+    if (!number) continue;
+    auto option = Read(BootName(*number), kGlobal);
+    if (option) entries.push_back({*number, std::move(*option)});
+  }
+  std::ranges::sort(entries, {}, &Entry::number);
+  return entries;
+}
+
+std::optional<EfiBoot::Entry> EfiBoot::OwnEntry() const {
+  for (Entry& entry : Entries()) {
+    if (ParseOption(entry.option).description == kDescription) return entry;
+  }
+  return std::nullopt;
+}
+
+// The saved copy: u16 size and BootOrder; then for each entry u16 number, u16
+// size, load option.
+Status EfiBoot::Save(const PartitionTable& table) const {
+  if (Read(kSavedName, kOurs)) return OkStatus();
+  Bytes saved;
+  ByteWriter out(saved);
+  const auto order = Read("BootOrder", kGlobal);
+  const Bytes none;
+  const Bytes& kept = order ? *order : none;
+  out.U16(static_cast<uint16_t>(kept.size()));
+  out.Bytes(kept);
+  for (const Entry& entry : Entries()) {
+    if (!LeadsTo(entry.option, table)) continue;
+    out.U16(entry.number);
+    out.U16(static_cast<uint16_t>(entry.option.size()));
+    out.Bytes(entry.option);
+  }
+  return Write(kSavedName, kOurs, saved);
+}
+
+Status EfiBoot::Restore() const {
+  if (const auto own = OwnEntry()) {
+    if (auto s = Remove(BootName(own->number), kGlobal); !s) return s;
+    const auto next = Read("BootNext", kGlobal);
+    if (next && next->size() == 2 &&
+        LoadLe<uint16_t>(std::span(*next).first<2>()) == own->number) {
+      if (auto s = Remove("BootNext", kGlobal); !s) return s;
+    }
+  }
+  const auto saved = Read(kSavedName, kOurs);
+  if (!saved) return OkStatus();
+  ByteReader in(*saved);
+  const auto order = in.Bytes(in.U16());
+  std::set<uint16_t> taken;
+  for (const Entry& entry : Entries()) taken.insert(entry.number);
+  while (in.ok() && in.remaining() >= 4) {
+    const uint16_t number = in.U16();
+    const auto option = in.Bytes(in.U16());
+    if (!in.ok() || taken.contains(number)) continue;
+    if (auto s = Write(BootName(number), kGlobal, option); !s) return s;
+  }
+  if (in.ok() && !order.empty()) {
+    if (auto s = Write("BootOrder", kGlobal, order); !s) return s;
+  }
+  return Remove(kSavedName, kOurs);
+}
+
+Status EfiBoot::StartNextFrom(const PartitionTable& table) const {
+  const auto esp =
+      std::ranges::find(table.partitions, kEspTypeGuid, &Partition::type_guid);
+  if (esp == table.partitions.end()) {
+    return Error{ErrorCode::kNotFound,
+                 "the disk has no EFI system partition to start from"};
+  }
+  std::set<uint16_t> taken;
+  std::optional<uint16_t> number;
+  for (const Entry& entry : Entries()) {
+    taken.insert(entry.number);
+    const ParsedOption option = ParseOption(entry.option);
+    if (option.partition == esp->guid) number = entry.number;
+  }
+  if (!number) {
+    const auto own = OwnEntry();
+    number = own ? own->number : 0;
+    while (!own && taken.contains(*number)) ++*number;
+    auto s = Write(BootName(*number), kGlobal, MakeLoadOption(*esp));
+    if (!s) return s;
+  }
+  std::array<std::byte, 2> next{};
+  StoreLe<uint16_t>(next, *number);
+  return Write("BootNext", kGlobal, next);
+}
+
+}  // namespace bootstream

@@ -1,0 +1,62 @@
+#ifndef BOOTAGENT_EFI_BOOT_H_
+#define BOOTAGENT_EFI_BOOT_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "blockmap/base/result.h"
+#include "blockmap/disk/partition_table.h"
+
+namespace bootstream {
+
+// The firmware's boot variables (UEFI specification 2.10, chapter 3), through
+// efivarfs.
+//
+// BootOrder is never changed, so the network entry that brought the agent stays
+// where it is, and a failed start falls back to it.  A target is started by a
+// boot entry of ours that only BootNext points at: one attempt, decided anew
+// each time.  Firmware drops entries whose partition has vanished, so the
+// source's are saved first, in a variable of our own: it is there before any
+// disk is readable and goes with the machine, not with the disk.
+class EfiBoot {
+ public:
+  explicit EfiBoot(std::string directory = "/sys/firmware/efi/efivars")
+      : directory_(std::move(directory)) {}
+
+  // The machine was started by UEFI, and its variables can be reached.
+  bool available() const;
+
+  // Keep BootOrder and the entries that lead to a partition of `table`, unless
+  // a saved copy is there.
+  Status Save(const PartitionTable& table) const;
+  // Put back what Save kept and the firmware has dropped; remove our own entry
+  // and the copy.  With no copy only our entry goes.
+  Status Restore() const;
+  // Let the next start, and only that, be from the EFI system partition of
+  // `table`: an entry there is for it, or ours for \EFI\BOOT\BOOTX64.EFI.
+  // kNotFound: there is no such partition.
+  Status StartNextFrom(const PartitionTable& table) const;
+
+ private:
+  using Bytes = std::vector<std::byte>;
+  struct Entry {
+    uint16_t number = 0;
+    Bytes option;  // EFI_LOAD_OPTION
+  };
+  std::vector<Entry> Entries() const;
+  std::optional<Entry> OwnEntry() const;
+  Result<Bytes> Read(const std::string& name, const char* vendor) const;
+  Status Write(const std::string& name, const char* vendor,
+               std::span<const std::byte> data) const;
+  Status Remove(const std::string& name, const char* vendor) const;
+  std::string Path(const std::string& name, const char* vendor) const;
+
+  std::string directory_;
+};
+
+}  // namespace bootstream
+
+#endif  // BOOTAGENT_EFI_BOOT_H_

@@ -1,0 +1,155 @@
+#include "tests/bootagent/migration_fixture.h"
+
+// Stops between every two durable actions, then goes on or back.
+
+namespace bootstream {
+namespace {
+
+// In the order in which a migration comes by.
+const std::vector<std::string> kBeforeStub{
+    "staged-written",  "staged-recorded",     "staged-written:4",
+    "staged-recorded:4", "staged",            "relocate-copied",
+    "relocate-recorded", "relocate-copied:3", "relocate-recorded:3",
+    "relocated"};
+const std::vector<std::string> kFromStub{
+    "source-stub", "source-invalid", "source-invalid:2", "stubbed",
+    "anchor",      "home-copied",    "home-recorded",    "home-copied:3",
+    "home-recorded:3", "tables-around", "written",       "table",
+    "table:2",     "table:3",        "table:4",          "table:5",
+    "tables-recorded", "armed"};
+const std::vector<std::string> kRollback{
+    "rolling-back",          "exchange-target-copied",
+    "exchange-target-recorded", "target-stub",
+    "target-invalid",        "exchange-target-copied:3",
+    "exchange-target-recorded:3", "exchange-source-copied",
+    "exchange-source-recorded", "exchange-source-copied:3",
+    "exchange-source-recorded:3", "anchor-cleared",
+    "anchor-chunk-copied",   "anchor-chunk-recorded",
+    "around-tables-copied",  "around-tables-recorded",
+    "parked",                "source-table",
+    "source-table:2",        "source-table:3",
+    "relocations-forgotten"};
+
+std::vector<std::string> All() {
+  std::vector<std::string> all = kBeforeStub;
+  all.insert(all.end(), kFromStub.begin(), kFromStub.end());
+  return all;
+}
+
+void ExpectStopped(const Status& status, const std::string& stop) {
+  ASSERT_FALSE(status.has_value()) << "never came by " << stop;
+  ASSERT_EQ(status.error().code, ErrorCode::kUnavailable)
+      << stop << ": " << status.error().message;
+}
+
+void ExpectOk(const Status& status, const std::string& what) {
+  ASSERT_TRUE(status.has_value()) << what << ": " << status.error().message;
+}
+
+TEST_F(MigrationTest, RunsThroughAndBack) {
+  ExpectStopped(RunMigrate(disk_, "released"), "released");
+  const std::string released = Copy(disk_, "released");
+  ExpectOk(RunMigrate(disk_), "migrate");
+  ExpectArmed(disk_);
+  ExpectOk(RunMigrate(disk_), "an armed disk is left alone");
+  ExpectArmed(disk_);
+  ExpectOk(RunRollback(disk_), "rollback");
+  EXPECT_EQ(PhaseOf(disk_), "parked");
+  ExpectSource(disk_, released);
+  ExpectOk(RunRollback(disk_), "rolling back twice");
+  ExpectSource(disk_, released);
+  EXPECT_EQ(RunMigrate(disk_).error().code, ErrorCode::kRefused);
+}
+
+TEST_F(MigrationTest, StoppedAnywhereItGoesOn) {
+  for (const char* stop : {"region-allocated", "superblocks-wiped"}) {
+    const std::string disk = Copy(disk_, "work");
+    ExpectStopped(RunMigrate(disk, stop), stop);
+    ExpectFilesIntact(disk);
+    ExpectOk(RunMigrate(disk), stop);
+    ExpectArmed(disk);
+  }
+  ExpectStopped(RunMigrate(disk_, "released"), "released");
+  for (const std::string& stop : All()) {
+    SCOPED_TRACE(stop);
+    const std::string disk = Copy(disk_, "work");
+    ASSERT_NO_FATAL_FAILURE(ExpectStopped(RunMigrate(disk, stop), stop));
+    ASSERT_NO_FATAL_FAILURE(ExpectOk(RunMigrate(disk), stop));
+    ASSERT_NO_FATAL_FAILURE(ExpectArmed(disk));
+  }
+}
+
+TEST_F(MigrationTest, StoppedAnywhereItGoesBack) {
+  ExpectStopped(RunMigrate(disk_, "released"), "released");
+  for (const std::string& stop : All()) {
+    SCOPED_TRACE(stop);
+    const std::string disk = Copy(disk_, "work");
+    ASSERT_NO_FATAL_FAILURE(ExpectStopped(RunMigrate(disk, stop), stop));
+    ASSERT_NO_FATAL_FAILURE(ExpectOk(RunRollback(disk), stop));
+    EXPECT_EQ(PhaseOf(disk), "parked");
+    ASSERT_NO_FATAL_FAILURE(ExpectSource(disk, disk_));
+  }
+}
+
+TEST_F(MigrationTest, RollbackStoppedAnywhereGoesOn) {
+  ExpectStopped(RunMigrate(disk_, "released"), "released");
+  const std::string armed = Copy(disk_, "armed");
+  ExpectOk(RunMigrate(armed), "migrate");
+  for (const std::string& stop : kRollback) {
+    SCOPED_TRACE(stop);
+    const std::string disk = Copy(armed, "work");
+    ASSERT_NO_FATAL_FAILURE(ExpectStopped(RunRollback(disk, stop), stop));
+    if (PhaseOf(disk) == "rolling-back") {
+      EXPECT_EQ(RunMigrate(disk).error().code, ErrorCode::kRefused);
+    }
+    ASSERT_NO_FATAL_FAILURE(ExpectOk(RunRollback(disk), stop));
+    EXPECT_EQ(PhaseOf(disk), "parked");
+    ASSERT_NO_FATAL_FAILURE(ExpectSource(disk, disk_));
+  }
+}
+
+TEST_F(MigrationTest, SourceThatRanInBetweenIsNotOverwritten) {
+  const std::string files = Path("files");
+  Run("cp files files.before");
+  ExpectStopped(RunMigrate(disk_, "released"), "released");
+  std::vector<std::string> stops = kBeforeStub;
+  stops.insert(stops.begin(), "released");
+  stops.push_back("source-stub");
+  stops.push_back("source-invalid");
+  for (const std::string& stop : stops) {
+    SCOPED_TRACE(stop);
+    Run("cp files.before files");
+    const std::string disk = Copy(disk_, "work");
+    if (stop != "released") {
+      ASSERT_NO_FATAL_FAILURE(ExpectStopped(RunMigrate(disk, stop), stop));
+    }
+    ASSERT_NO_FATAL_FAILURE(ChangeSource(disk, "changed"));
+    ASSERT_NO_FATAL_FAILURE(ExpectOk(RunMigrate(disk), stop));
+    ASSERT_NO_FATAL_FAILURE(ExpectArmed(disk));
+    ASSERT_NO_FATAL_FAILURE(ExpectOk(RunRollback(disk), stop));
+    ASSERT_NO_FATAL_FAILURE(ExpectFilesIntact(disk));
+  }
+}
+
+TEST_F(MigrationTest, DeadNetworkCostsNothing) {
+  ExpectStopped(RunMigrate(disk_, "released"), "released");
+  const std::string released = Copy(disk_, "released");
+  access_->source().FailNext({ErrorCode::kUnavailable, "no server"}, true);
+  const auto status = RunMigrate(disk_);
+  ASSERT_FALSE(status.has_value());
+  EXPECT_EQ(status.error().code, ErrorCode::kUnavailable);
+  ExpectSource(disk_, released);
+  access_->source().StopFailing();
+  ExpectOk(RunMigrate(disk_), "with the server back");
+  ExpectArmed(disk_);
+}
+
+TEST_F(MigrationTest, StagedBootSetNeedsNoNetworkAnyMore) {
+  ExpectStopped(RunMigrate(disk_, "staged"), "staged");
+  access_->source().FailNext({ErrorCode::kUnavailable, "no server"}, true);
+  ExpectOk(RunMigrate(disk_), "without a server");
+  ExpectArmed(disk_);
+}
+
+}  // namespace
+}  // namespace bootstream
