@@ -223,7 +223,7 @@ asio::awaitable<void> Connection::Answer() {
 
   Enter(Phase::kSend);
   const bool has_body = response.body_size > 0;
-  co_await SendHead(response.head, has_body);
+  co_await SendHead(response.head);
   if (has_body && end_ == End::kNone) {
     co_await SendFile(file.get(), response.body_offset, response.body_size);
   }
@@ -266,11 +266,12 @@ Response Connection::Prepare(std::optional<Request>& request, UniqueFd& file) {
   return AnswerWithFile(*request, stored->facts, context);
 }
 
-asio::awaitable<void> Connection::SendHead(std::string_view head, bool more) {
-  const int flags = MSG_NOSIGNAL | (more ? MSG_MORE : 0);
+// Not joined to the body with MSG_MORE: waking the reader early costs one small
+// packet, and saves the server a third of its CPU time for 128 KiB ranges.
+asio::awaitable<void> Connection::SendHead(std::string_view head) {
   while (!head.empty() && end_ == End::kNone) {
     const ssize_t n =
-        ::send(socket_.native_handle(), head.data(), head.size(), flags);
+        ::send(socket_.native_handle(), head.data(), head.size(), MSG_NOSIGNAL);
     if (n >= 0) {
       const auto sent = static_cast<size_t>(n);
       head.remove_prefix(sent);

@@ -78,7 +78,7 @@ class Connection {
 
   boost::asio::awaitable<void> Answer();
   Response Prepare(std::optional<Request>& request, UniqueFd& file);
-  boost::asio::awaitable<void> SendHead(std::string_view head, bool more);
+  boost::asio::awaitable<void> SendHead(std::string_view head);
   boost::asio::awaitable<void> SendFile(int file, uint64_t offset,
                                         uint64_t size);
   // Whether a failed call is worth waiting for; otherwise says why it ended.
