@@ -1,6 +1,7 @@
 #ifndef BOOTAGENT_COMMANDS_H_
 #define BOOTAGENT_COMMANDS_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
