@@ -87,6 +87,8 @@ std::optional<size_t> FindTakeOver(const BootTrace& trace) {
     if (read.size != kAnchorBytes || (read.offset != a && read.offset != b)) {
       continue;
     }
+    // The same place once more, by whoever: as if it had been read once.
+    if (matched > 0 && read.offset == order[matched - 1]) continue;
     if (read.offset != order[matched]) matched = 0;
     if (read.offset != order[matched]) continue;
     if (matched == 0) first = i;

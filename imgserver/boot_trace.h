@@ -31,8 +31,8 @@ std::string FormatTrace(const BootTrace& trace);
 Result<BootTrace> ParseTrace(const std::string& text);
 
 // The read with which the streaming driver takes the disk over: the first of
-// the three 4 KiB reads of the anchor's candidates in the order A, B, A that
-// follow each other, other reads of other places aside.
+// three 4 KiB reads of the anchor's candidates in the order A, B, A.  Reads of
+// other places, and a second one of the same, do not matter.
 std::optional<size_t> FindTakeOver(const BootTrace& trace);
 
 }  // namespace bootstream

@@ -2,9 +2,13 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <map>
 #include <optional>
+#include <span>
 #include <string>
 
+#include "blockmap/base/file_util.h"
+#include "imgserver/boot_recorder.h"
 #include "imgserver/image_builder.h"
 #include "imgserver/image_show.h"
 #include "imgserver/image_verifier.h"
@@ -61,6 +65,22 @@ int Build(const BuildOptions& options, bool json) {
     std::fprintf(stderr, "imgtool: warning: %s\n", warning.c_str());
   }
   return Print(ShowBuild(options, *report, json));
+}
+
+int Trace(const RecordOptions& options, const std::string& out) {
+  Progress progress;
+  const auto trace = RecordBoot(options, progress);
+  if (!trace) return Fail(trace.error());
+  const std::string text = FormatTrace(*trace);
+  const auto status =
+      WriteFileDurably(out, std::as_bytes(std::span(text)), 0644,
+                       IfExists::kReplace);
+  if (!status) return Fail(status.error());
+  const auto mark = FindTakeOver(*trace).value_or(0);
+  std::printf("%s: %zu reads, %zu of them before the take-over at %.1f s\n",
+              out.c_str(), trace->reads.size(), mark,
+              static_cast<double>(trace->reads[mark].ms) / 1000);
+  return 0;
 }
 
 int Verify(const ReadOptions& options) {
@@ -135,6 +155,33 @@ CLI::App* AddBuild(CLI::App& app, BuildOptions& options, bool& json) {
   return it;
 }
 
+CLI::App* AddTrace(CLI::App& app, RecordOptions& options, std::string& out,
+                   int& timeout_s) {
+  static const std::map<std::string, Firmware> kFirmware = {
+      {"uefi", Firmware::kUefi}, {"bios", Firmware::kBios}};
+  CLI::App* const it = app.add_subcommand(
+      "trace", "Boot a disk in QEMU and log what it reads.");
+  it->add_option("--disk", options.disk, "Raw disk file; is not changed")
+      ->required();
+  it->add_option("--out", out, "The trace (imgserver/trace.md)")->required();
+  it->add_option("--firmware", options.firmware, "uefi or bios")
+      ->transform(CLI::CheckedTransformer(kFirmware));
+  it->add_option("--until", options.until,
+                 "What the serial console shows at the end")
+      ->capture_default_str();
+  it->add_option("--timeout", timeout_s, "Seconds")
+      ->check(CLI::Range(1, 86400))
+      ->capture_default_str();
+  it->add_option("--memory", options.memory_mib, "MiB of the machine")
+      ->check(CLI::Range(64, 1 << 20))
+      ->capture_default_str();
+  it->add_option("--accel", options.accel, "QEMU accelerator")
+      ->capture_default_str();
+  it->add_option("--console", options.console_file,
+                 "Keep what the serial console says here");
+  return it;
+}
+
 CLI::App* AddReader(CLI::App& app, const char* name, const char* what,
                     ReadOptions& options) {
   CLI::App* const it = app.add_subcommand(name, what);
@@ -161,6 +208,11 @@ int Main(int argc, char** argv) {
   bool build_json = false;
   const CLI::App* const build = AddBuild(app, build_options, build_json);
 
+  RecordOptions record;
+  std::string trace_out;
+  int timeout_s = static_cast<int>(record.timeout.count());
+  const CLI::App* const trace = AddTrace(app, record, trace_out, timeout_s);
+
   ReadOptions read;
   CLI::App* const verify = AddReader(
       app, "verify", "Check every digest of an image, or of all.", read);
@@ -178,6 +230,8 @@ int Main(int argc, char** argv) {
   }
   if (keygen->parsed()) return Keygen(key_out);
   if (build->parsed()) return Build(build_options, build_json);
+  record.timeout = std::chrono::seconds(timeout_s);
+  if (trace->parsed()) return Trace(record, trace_out);
   if (verify->parsed()) return Verify(read);
   return Show(read);
 }
