@@ -59,7 +59,8 @@ Result<BootTrace> ParseTrace(const std::string& text) {
   std::string line;
   std::getline(lines, line);
   const Json header = Json::parse(line, nullptr, false);
-  if (!header.is_object() || header.value("format", "") != kFormat) {
+  const auto format = header.is_object() ? header.find("format") : header.end();
+  if (format == header.end() || *format != kFormat) {
     return Error{ErrorCode::kInvalid,
                  "trace: not written by 'imgtool trace' of this version"};
   }

@@ -115,7 +115,8 @@ url=http://127.0.0.1:$port/
 "$bin/imgtool" keygen --out "$work/other" >/dev/null
 expect 3 "not trusted" "$BUILD_DIR/tests/read_image" --image test \
   --pubkey "$work/other.pub" --disk "$work/disk" --url "$url"
-expect 1 "404" read_image --image nothing --url "$url"
+expect 1 "404" "$BUILD_DIR/tests/read_image" --image nothing \
+  --pubkey "$work/key.pub" --disk "$work/disk" --url "$url"
 expect 4 "onnect" read_image --url http://127.0.0.1:1/
 expect 3 "published already" "$bin/imgtool" build --disk "$work/disk" \
   --name test --version 1 --repo "$work/repo" --key "$work/key"

@@ -58,7 +58,6 @@ TEST(BootPlanTest, PinnedRangesAreWholeChunksJoined) {
 
 TEST(BootPlanTest, PrefetchIsWhatIsReadFirstAfterTakeOver) {
   const auto plan = PlanBoot(kGrid, Layout(), Trace());
-  const auto [a, b] = AnchorCandidates(kGrid.size_bytes);
   ASSERT_GE(plan->prefetch.size(), 2U);
   const auto& last = plan->prefetch.back();
   const auto& before = plan->prefetch[plan->prefetch.size() - 2];

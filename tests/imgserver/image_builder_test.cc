@@ -1,13 +1,14 @@
 #include "imgserver/image_builder.h"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "blockmap/base/file_util.h"
+#include "blockmap/map/superblock.h"
 #include "imgserver/boot_trace.h"
 #include "imgserver/image_verifier.h"
 #include "imgserver/repository.h"
-#include "blockmap/map/superblock.h"
 #include "tests/imgserver/image_fixture.h"
 
 namespace bootstream {
@@ -33,7 +34,7 @@ class ImageBuilderTest : public ImageTest {
   }
   // The disk, made anew from packs.
   void ExpectRestores(const Manifest& manifest, const std::string& disk) {
-    const std::vector<char> original = Load_(disk);
+    const std::vector<char> original = ReadDisk(disk);
     const Grid grid = manifest.grid();
     const auto repository = Repository::Open(Path("repo"));
     FrameDecoder decoder;
@@ -55,7 +56,7 @@ class ImageBuilderTest : public ImageTest {
           << "chunk " << chunk;
     }
   }
-  std::vector<char> Load_(const std::string& path) {
+  std::vector<char> ReadDisk(const std::string& path) {
     return DiskTest::Load(path);
   }
   std::string MakeTrace() {

@@ -26,7 +26,7 @@ class ImageTest : public DiskTest {
         name +
         " && head -c 300000 /dev/urandom | dd of=" + name +
         " bs=1M seek=1 conv=notrunc"
-        " && mkfs.vfat -F 16 -i 12345678 --offset 4096 " + name + " 8192"
+        " && mkfs.vfat -F 16 -s 1 -i 12345678 --offset 4096 " + name + " 8192"
         " && mkdir -p boot/grub root/boot root/usr"
         " && head -c 3000000 /dev/urandom >boot/vmlinuz-6"
         " && head -c 200000 /dev/urandom >esp.efi"
