@@ -1,7 +1,7 @@
 #include "tests/support/crash_device.h"
 
 #include <cassert>
-#include <cstring>
+#include <span>
 #include <utility>
 
 namespace bootstream {
@@ -48,7 +48,7 @@ Status CrashDevice::DoRead(const IoRequest& request) {
       failing_reads_->offset < request.offset + request.size) {
     return Injected("unreadable");
   }
-  std::memcpy(request.data, visible_.data() + request.offset, request.size);
+  visible_.Read(request.offset, {request.data, request.size});
   return OkStatus();
 }
 
@@ -61,7 +61,7 @@ Status CrashDevice::DoWrite(const IoRequest& request) {
   unflushed_.push_back({request.offset, {data.begin(), data.end()}});
   if (!has_power_) return Injected("no power");
   ++completed_writes_;
-  std::memcpy(visible_.data() + request.offset, request.data, request.size);
+  visible_.Write(request.offset, data);
   return OkStatus();
 }
 
@@ -73,9 +73,8 @@ Status CrashDevice::DoFlush(uint64_t covers) {
   // The oldest first: `unflushed_` holds the latest completed writes.
   uint64_t later = completed_writes_ - covers;
   while (unflushed_.size() > later) {
-    const Write& write = unflushed_.front();
-    std::memcpy(durable_.data() + write.offset, write.data.data(),
-                write.data.size());
+    const Unflushed& write = unflushed_.front();
+    durable_.Write(write.offset, write.data);
     unflushed_.pop_front();
   }
   return OkStatus();
@@ -97,18 +96,28 @@ void CrashDevice::CutPower() {
   }
 }
 
-std::vector<std::byte> CrashDevice::AfterPowerCut(
-    std::mt19937_64& random) const {
-  std::vector<std::byte> bytes = durable_;
-  for (const Write& write : unflushed_) {
+DiskImage CrashDevice::AfterPowerCut(std::mt19937_64& random) const {
+  DiskImage image = durable_;
+  for (const Unflushed& write : unflushed_) {
     const uint64_t fate = random() % 3;  // kept, dropped, torn
     for (uint64_t at = 0; at < write.data.size(); at += kSectorBytes) {
       if (fate == 1 || (fate == 2 && random() % 2 == 0)) continue;
-      std::memcpy(bytes.data() + write.offset + at, write.data.data() + at,
-                  kSectorBytes);
+      image.Write(write.offset + at,
+                  std::span(write.data).subspan(at, kSectorBytes));
     }
   }
-  return bytes;
+  return image;
+}
+
+void CrashDevice::RestorePower(std::mt19937_64& random) {
+  durable_ = AfterPowerCut(random);
+  visible_ = durable_;
+  unflushed_.clear();
+  has_power_ = true;
+  cut_at_flush_.reset();
+  cut_at_write_.reset();
+  fail_write_.reset();
+  fail_flush_.reset();
 }
 
 bool CrashDevice::Step() {

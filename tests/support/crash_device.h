@@ -5,11 +5,11 @@
 #include <deque>
 #include <optional>
 #include <random>
-#include <span>
 #include <vector>
 
 #include "blockmap/base/block_device.h"
 #include "blockmap/base/types.h"
+#include "tests/support/disk_image.h"
 
 namespace bootstream {
 
@@ -20,13 +20,15 @@ namespace bootstream {
 class CrashDevice final : public BlockDevice {
  public:
   explicit CrashDevice(uint64_t size_bytes)
-      : durable_(size_bytes), visible_(size_bytes) {}
-  explicit CrashDevice(std::vector<std::byte> bytes)
-      : durable_(bytes), visible_(std::move(bytes)) {}
+      : CrashDevice(DiskImage(size_bytes)) {}
+  explicit CrashDevice(const DiskImage& image)
+      : durable_(image), visible_(image) {}
 
   void Submit(IoRequest& request) override;
   uint64_t size_bytes() const override { return durable_.size(); }
-  std::span<const std::byte> bytes() const { return visible_; }
+  // As a reader sees it now.
+  const DiskImage& image() const { return visible_; }
+  DiskImage& image() { return visible_; }
 
   // The power goes when flush or write number `n` (0 is the next one) arrives:
   // it and everything after it ends in kIo.
@@ -43,7 +45,9 @@ class CrashDevice final : public BlockDevice {
   }
 
   // What is on the disk when the power is back.
-  std::vector<std::byte> AfterPowerCut(std::mt19937_64& random) const;
+  DiskImage AfterPowerCut(std::mt19937_64& random) const;
+  // The power is back, with that on the disk and no more faults to come.
+  void RestorePower(std::mt19937_64& random);
 
   // While held, requests wait for Step (the oldest, or a random one) to carry
   // one out and complete it.
@@ -56,7 +60,7 @@ class CrashDevice final : public BlockDevice {
   uint64_t flush_count() const { return flush_count_; }
 
  private:
-  struct Write {
+  struct Unflushed {
     uint64_t offset;
     std::vector<std::byte> data;
   };
@@ -72,9 +76,9 @@ class CrashDevice final : public BlockDevice {
   Status DoWrite(const IoRequest& request);
   Status DoFlush(uint64_t covers);
 
-  std::vector<std::byte> durable_;
-  std::vector<std::byte> visible_;
-  std::deque<Write> unflushed_;  // completed, in order
+  DiskImage durable_;
+  DiskImage visible_;
+  std::deque<Unflushed> unflushed_;  // completed, in order
   uint64_t completed_writes_ = 0;
   std::deque<Waiting> waiting_;
   bool held_ = false;

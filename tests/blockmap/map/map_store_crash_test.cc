@@ -1,0 +1,146 @@
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <random>
+
+#include "tests/blockmap/map/map_workload.h"
+#include "tests/support/crash_device.h"
+#include "tests/support/map_fixture.h"
+
+namespace bootstream {
+namespace {
+
+constexpr uint64_t kSteps = 60;
+
+struct Counts {
+  uint64_t flushes = 0;
+  uint64_t writes = 0;
+};
+
+Counts CountsOf(uint64_t seed) {
+  CrashDevice device(MapWorkload::SourceDisk());
+  MapWorkload workload(device, seed);
+  EXPECT_TRUE(workload.Create());
+  EXPECT_TRUE(workload.Run(kSteps));
+  return {device.flush_count(), device.write_count()};
+}
+
+// Whatever a power cut leaves of `device` must be a state that `workload`
+// allows.
+void ExpectSurvives(const CrashDevice& device, const MapWorkload& workload,
+                    uint64_t fate_seed) {
+  std::mt19937_64 random(fate_seed);
+  CrashDevice after(device.AfterPowerCut(random));
+  EXPECT_EQ(MapWorkload::Check(after, workload.candidates()), "");
+}
+
+class MapStoreCrashTest : public testing::TestWithParam<uint64_t> {};
+
+TEST_P(MapStoreCrashTest, EveryPowerCutAtAFlushLeavesTheOldMapOrTheNew) {
+  const uint64_t seed = GetParam();
+  const Counts counts = CountsOf(seed);
+  for (uint64_t cut = 2; cut < counts.flushes; ++cut) {
+    SCOPED_TRACE("seed " + std::to_string(seed) + " flush " +
+                 std::to_string(cut));
+    CrashDevice device(MapWorkload::SourceDisk());
+    MapWorkload workload(device, seed);
+    device.CutPowerAtFlush(cut);
+    ASSERT_TRUE(workload.Create());
+    ASSERT_FALSE(workload.Run(kSteps));
+    for (uint64_t fate = 0; fate < 3; ++fate) {
+      ExpectSurvives(device, workload, seed * 1000 + cut * 10 + fate);
+    }
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(MapStoreCrashTest, EveryPowerCutAtAWriteLeavesTheOldMapOrTheNew) {
+  const uint64_t seed = GetParam();
+  const Counts counts = CountsOf(seed);
+  std::mt19937_64 random(seed);
+  for (int i = 0; i < 40; ++i) {
+    const uint64_t cut = random() % counts.writes;
+    SCOPED_TRACE("seed " + std::to_string(seed) + " write " +
+                 std::to_string(cut));
+    CrashDevice device(MapWorkload::SourceDisk());
+    MapWorkload workload(device, seed);
+    device.CutPowerAtWrite(cut);
+    if (!workload.Create()) continue;
+    ASSERT_FALSE(workload.Run(kSteps));
+    ExpectSurvives(device, workload, random());
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(MapStoreCrashTest, AfterAFailedWriteOpeningFindsTheOldMapOrTheNew) {
+  const uint64_t seed = GetParam();
+  std::mt19937_64 random(seed);
+  for (int i = 0; i < 20; ++i) {
+    SCOPED_TRACE("seed " + std::to_string(seed) + " round " +
+                 std::to_string(i));
+    CrashDevice device(MapWorkload::SourceDisk());
+    MapWorkload workload(device, seed);
+    ASSERT_TRUE(workload.Create());
+    // A cable that comes loose now and then; nothing is lost but the request,
+    // and the process starts anew.
+    for (int life = 0; life < 4; ++life) {
+      if (random() % 2 == 0) {
+        device.FailFlush(random() % 30);
+      } else {
+        device.FailWrite(random() % 80);
+      }
+      (void)workload.Run(kSteps / 2);
+      device.FailFlush(~uint64_t{0} / 2);
+      device.FailWrite(~uint64_t{0} / 2);
+      ASSERT_EQ(workload.Reopen(), "");
+    }
+    device.CutPowerAtFlush(random() % 20);
+    if (workload.Run(kSteps)) device.CutPower();
+    ExpectSurvives(device, workload, random());
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(MapStoreCrashTest, LivesThroughManyPowerCuts) {
+  const uint64_t seed = GetParam();
+  std::mt19937_64 random(seed);
+  CrashDevice first(MapWorkload::SourceDisk());
+  MapWorkload workload(first, seed);
+  ASSERT_TRUE(workload.Create());
+  for (int life = 0; life < 40; ++life) {
+    SCOPED_TRACE("seed " + std::to_string(seed) + " life " +
+                 std::to_string(life));
+    if (random() % 2 == 0) {
+      first.CutPowerAtFlush(random() % 40);
+    } else {
+      first.CutPowerAtWrite(random() % 100);
+    }
+    if (workload.Run(random() % kSteps)) first.CutPower();
+    first.RestorePower(random);
+    ASSERT_EQ(workload.Reopen(), "");
+  }
+}
+
+TEST_P(MapStoreCrashTest, PowerCutInCreateLeavesNothingOrAnEmptyMap) {
+  const uint64_t seed = GetParam();
+  std::mt19937_64 random(seed);
+  for (uint64_t cut = 0; cut < 16; ++cut) {
+    CrashDevice device(MapWorkload::SourceDisk());
+    MapWorkload workload(device, seed);
+    device.CutPowerAtWrite(cut);
+    if (workload.Create()) break;
+    CrashDevice after(device.AfterPowerCut(random));
+    const auto store = MapFixture::Open(after);
+    if (store) {
+      EXPECT_EQ((*store)->map().chunk_count(), 0U);
+    } else {
+      EXPECT_NE(store.error().code, ErrorCode::kIo);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, MapStoreCrashTest,
+                         testing::Range<uint64_t>(1, 5));
+
+}  // namespace
+}  // namespace bootstream

@@ -1,0 +1,92 @@
+#ifndef TESTS_BLOCKMAP_MAP_MAP_WORKLOAD_H_
+#define TESTS_BLOCKMAP_MAP_MAP_WORKLOAD_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "blockmap/map/map_store.h"
+#include "tests/support/crash_device.h"
+#include "tests/support/map_fixture.h"
+
+namespace bootstream {
+
+// What must be true of the disk at one commit: the map, and which bytes are in
+// the chunks that it names.
+struct Truth {
+  std::string map;                          // Describe()
+  std::map<ImageChunk, uint64_t> versions;  // of the chunks on the disk
+  uint64_t boots = 0;
+  bool operator==(const Truth&) const = default;
+};
+
+// A random life of a map, from a seed: downloads, writes, discards, evictions,
+// relocations and their way back, patches, commits, checkpoints, superblock
+// updates, the anchor.  Every chunk of data begins with a stamp that says what
+// it is, so that a lost, early or misplaced write shows.
+class MapWorkload {
+ public:
+  MapWorkload(CrashDevice& device, uint64_t seed)
+      : device_(device), random_(seed) {}
+
+  // The source's bytes on a fresh disk.
+  static DiskImage SourceDisk();
+
+  // Create the map; false: the disk failed.
+  bool Create();
+  // Do `steps` random things; false: the disk failed, and what is on it is one
+  // of candidates().
+  bool Run(uint64_t steps);
+  // Forget everything in memory and open what is on the disk, which must be
+  // one of candidates(); the reason why not, or nothing.
+  std::string Reopen();
+
+  // What may be there after a crash now: the last commit that returned OK or
+  // the one that was under way.
+  std::vector<Truth> candidates() const;
+  // Whether the map that `device` holds is one of `candidates`, with all the
+  // bytes where it says; the reason why not, or nothing.
+  static std::string Check(BlockDevice& device,
+                           const std::vector<Truth>& candidates);
+
+ private:
+  using Step = bool (MapWorkload::*)();
+
+  bool Download();
+  bool Rewrite();
+  bool Discard();
+  bool Evict();
+  bool Relocate();
+  bool Restore();
+  bool Patch();
+  bool Commit();
+  bool Checkpoint();
+  bool Update();
+  bool Anchor();
+
+  bool Change(const std::function<Task<Status>()>& call, uint64_t boots);
+  bool Put(ImageChunk chunk, DiskChunk at, uint64_t dirty);
+  bool Copy(DiskChunk from, DiskChunk to);
+  std::optional<ImageChunk> AnyOnDisk();
+  Truth Now() const;
+
+  CrashDevice& device_;
+  std::mt19937_64 random_;
+  std::unique_ptr<MapStore> store_;
+  uint64_t version_ = 0;
+  std::map<ImageChunk, uint64_t> versions_;
+  uint64_t boots_ = 0;
+  bool created_ = false;
+  Truth committed_;
+  std::optional<Truth> attempted_;
+};
+
+}  // namespace bootstream
+
+#endif  // TESTS_BLOCKMAP_MAP_MAP_WORKLOAD_H_
