@@ -102,16 +102,17 @@ Task<Status> Migration::Resume(const Located& located) {
 // Nothing that was done before the stub stands is trusted: the source may have
 // run since.
 Task<Status> Migration::VerifySource(const Located& located) {
-  const auto untouched = co_await SourceIsUntouched(job_, *store_);
-  if (!untouched) co_return untouched.error();
-  if (*untouched) co_return OkStatus();
+  std::vector<ByteExtent> ours;
   if (located.by == Located::By::kStub) {
     const auto source = co_await ReadSourceTable(job_, *store_);
     if (!source) co_return source.error();
-    auto s = co_await RestoreSourceTable(job_, *store_,
-                                         SourceTableSectors(*source));
-    if (!s) co_return s;
+    ours = SourceTableSectors(*source);
   }
+  const auto untouched = co_await SourceIsUntouched(job_, *store_, ours);
+  if (!untouched) co_return untouched.error();
+  if (*untouched) co_return OkStatus();
+  auto s = co_await RestoreSourceTable(job_, *store_, ours);
+  if (!s) co_return s;
   co_return co_await ReleaseAnew();
 }
 
@@ -133,8 +134,9 @@ Task<Status> Migration::ReleaseAnew() {
       options.region_partition = partition.number;
     }
   }
-  co_return co_await PlanAndRelease(
-      options, {before.server_urls, before.network}, nullptr);
+  const MigrationStrings strings{before.server_urls, before.network};
+  const Confirm unasked;
+  co_return co_await PlanAndRelease(options, strings, unasked);
 }
 
 Task<Status> Migration::Record(Phase phase) {

@@ -154,7 +154,8 @@ Task<Result<std::unique_ptr<MapStore>>> Release(
   co_return store;
 }
 
-Task<Result<bool>> SourceIsUntouched(const Job& job, const MapStore& store) {
+Task<Result<bool>> SourceIsUntouched(const Job& job, const MapStore& store,
+                                     SkippedSectors ours) {
   const Superblock& superblock = store.superblock();
   const auto fingerprint =
       co_await SourceFingerprint(job.device, superblock.source_fs_offset);
@@ -173,7 +174,7 @@ Task<Result<bool>> SourceIsUntouched(const Job& job, const MapStore& store) {
     });
   });
   if (!inside) co_return false;
-  const auto changed = co_await FindChangedSource(job.device, store);
+  const auto changed = co_await FindChangedSource(job.device, store, ours);
   if (!changed) co_return changed.error();
   co_return !changed->has_value();
 }

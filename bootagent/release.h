@@ -29,9 +29,10 @@ Task<Result<std::unique_ptr<MapStore>>> Release(
     const MigrationStrings& strings);
 
 // Is everything as `store` left it: the region file in its place, the source
-// not mounted since, and every relocated chunk still the same as its copy?
-// Errors: only those of the disk.
-Task<Result<bool>> SourceIsUntouched(const Job& job, const MapStore& store);
+// not mounted since, and every relocated chunk, but for the sectors `ours` that
+// we have written, still the same as its copy?  Errors: only those of the disk.
+Task<Result<bool>> SourceIsUntouched(const Job& job, const MapStore& store,
+                                     SkippedSectors ours);
 
 // Zero every superblock in the region file that lies at `extents`, whatever its
 // chunk size, so that no scan finds a migration.

@@ -16,6 +16,9 @@ Error NoRoom() {
                "is no room to exchange it; delete files in the target first"};
 }
 
+// A checkpoint frees what it leaves only when it is durable.
+constexpr int kClaimAttempts = 4;
+
 class RollbackRun {
  public:
   RollbackRun(const Job& job, Located located)
@@ -29,7 +32,7 @@ class RollbackRun {
   Task<Status> Record(Phase phase);
   Task<Status> ForgetRelocations();
   Task<Status> LearnSource();
-  Task<Status> FreePlaces();
+  Task<Status> ClaimPlaces(std::span<const DiskChunk> places);
   Task<Status> VacateTables();
   Task<Status> Disarm();
   Task<Status> Exchange();
@@ -70,7 +73,8 @@ Task<Status> RollbackRun::Run() {
   if (auto s = co_await LearnSource(); !s) co_return s;
   if (phase == Phase::kParked) co_return co_await Finish();
   Status s = co_await Record(Phase::kRollingBack);
-  if (s) s = co_await FreePlaces();
+  const auto places = Relocated();
+  if (s) s = co_await ClaimPlaces(places);
   if (s) s = co_await VacateTables();
   if (s) s = co_await Disarm();
   if (s) s = co_await Exchange();
@@ -99,8 +103,10 @@ std::vector<DiskChunk> RollbackRun::Relocated() const {
 
 // The source's chunks are in their places: drop the copies.
 Task<Status> RollbackRun::ForgetRelocations() {
-  for (const DiskChunk source : Relocated()) {
-    if (store_->region().OccupantOf(source).use == ChunkUse::kImage) {
+  const auto places = Relocated();
+  if (auto s = co_await ClaimPlaces(places); !s) co_return s;
+  for (const DiskChunk source : places) {
+    if (store_->region().OccupantOf(source).use != ChunkUse::kReserved) {
       co_return Error{ErrorCode::kCorrupt,
                       "the map says that the target lies where the source is"};
     }
@@ -129,26 +135,25 @@ void RollbackRun::ReservePlaces(std::span<const DiskChunk> places) {
   }
 }
 
-// Nothing new may settle in a place that goes back to the source, and metadata
-// that lies in one moves.
-Task<Status> RollbackRun::FreePlaces() {
-  const auto places = Relocated();
-  ReservePlaces(places);
-  const auto holds_chain = [this](DiskChunk place) {
-    const uint64_t anchor = store_->superblock().anchor_offset;
-    const bool anchors = anchor != kNone &&
-                         place.value == anchor / store_->disk_grid().chunk_bytes;
-    return !anchors && store_->region().OccupantOf(place).use ==
-                           ChunkUse::kMetadata;
+// Nothing new may settle in places that go back to the source.  Metadata that
+// lies in one moves, by a new checkpoint; image chunks, copies and the anchor
+// are left to their own steps.
+Task<Status> RollbackRun::ClaimPlaces(std::span<const DiskChunk> places) {
+  const uint64_t anchor = store_->superblock().anchor_offset;
+  const uint32_t chunk_bytes = store_->disk_grid().chunk_bytes;
+  const auto open = [&](DiskChunk place) {
+    if (anchor != kNone && place.value == anchor / chunk_bytes) return false;
+    const ChunkUse use = store_->region().OccupantOf(place).use;
+    return use == ChunkUse::kFree || use == ChunkUse::kMetadata;
   };
-  for (int attempt = 0; attempt < 3; ++attempt) {
-    if (std::ranges::none_of(places, holds_chain)) co_return OkStatus();
-    if (auto s = co_await store_->Checkpoint(); !s) co_return s;
+  for (int attempt = 0; attempt < kClaimAttempts; ++attempt) {
     ReservePlaces(places);
+    if (std::ranges::none_of(places, open)) co_return OkStatus();
+    if (auto s = co_await store_->Checkpoint(); !s) co_return s;
   }
-  co_return Error{ErrorCode::kUnsupported,
+  co_return Error{ErrorCode::kNoSpace,
                   "metadata lies where a chunk of the source belongs, and "
-                  "cannot be moved"};
+                  "there is no room to move it"};
 }
 
 // Image chunks that lie in `places` move to chunks that stay ours.
@@ -169,8 +174,7 @@ Task<Status> RollbackRun::Vacate(std::span<const DiskChunk> places) {
                                job_.Mover("exchange-copy"));
     if (!s) co_return s;
   }
-  ReservePlaces(places);
-  co_return OkStatus();
+  co_return co_await ClaimPlaces(places);
 }
 
 Task<Status> RollbackRun::VacateImage(std::span<const ImageChunk> chunks) {
@@ -256,7 +260,7 @@ Task<Status> RollbackRun::RestoreAnchorChunk() {
     if (auto s = job_.stops.Reach("anchor-cleared"); !s) co_return s;
   }
   std::vector<DiskChunk> left = Relocated();
-  ReservePlaces(left);
+  if (auto s = co_await ClaimPlaces(left); !s) co_return s;
   std::erase_if(left, [this](DiskChunk c) { return table_chunks_.contains(c); });
   auto s = co_await RestoreSource(job_.device, *store_, left, {}, true,
                                   job_.Mover("anchor-chunk"));

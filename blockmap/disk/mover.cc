@@ -258,7 +258,7 @@ Task<Status> RestoreSource(BlockDevice& device, MapStore& store,
 }
 
 Task<Result<std::optional<DiskChunk>>> FindChangedSource(
-    BlockDevice& device, const MapStore& store) {
+    BlockDevice& device, const MapStore& store, SkippedSectors skip) {
   const Grid grid = store.disk_grid();
   AlignedBuffer there(grid.chunk_bytes), copy(grid.chunk_bytes);
   for (const auto& [source, now] : store.map().relocations()) {
@@ -270,7 +270,8 @@ Task<Result<std::optional<DiskChunk>>> FindChangedSource(
                                copy.span().first(size));
     }
     if (!s) co_return s.error();
-    if (std::memcmp(there.data(), copy.data(), size) != 0) {
+    if (Differ(there.span().first(size), copy.span().first(size),
+               grid.offset_of(source.value), skip)) {
       co_return std::optional<DiskChunk>(source);
     }
   }

@@ -64,10 +64,10 @@ Task<Status> RestoreSource(BlockDevice& device, MapStore& store,
                            SkippedSectors skip = {}, bool record = true,
                            const MoverOptions& options = {});
 
-// Compare each relocated source chunk with what is in its old place.  The
-// first that differs, or none.
+// Compare each relocated source chunk with what is in its old place, all but
+// what lies in `skip`.  The first that differs, or none.
 Task<Result<std::optional<DiskChunk>>> FindChangedSource(
-    BlockDevice& device, const MapStore& store);
+    BlockDevice& device, const MapStore& store, SkippedSectors skip = {});
 
 // Write `data` at `offset`, all but what lies in `skip`.
 Task<Status> WriteAround(BlockDevice& device, uint64_t offset,

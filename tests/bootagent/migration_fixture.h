@@ -45,9 +45,9 @@ class MigrationTest : public DiskTest {
  protected:
   static constexpr uint64_t kMiB = uint64_t{1} << 20;
   static constexpr uint32_t kChunk = kChunkBytesMin;
-  static constexpr uint64_t kDiskBytes = 320 * kMiB + 512 * 77;
-  static constexpr uint64_t kImageBytes = 80 * kMiB;
-  static constexpr ByteExtent kRoot{9 * kMiB, 310 * kMiB};
+  static constexpr uint64_t kDiskBytes = 160 * kMiB + 512 * 77;
+  static constexpr uint64_t kImageBytes = 40 * kMiB;
+  static constexpr ByteExtent kRoot{9 * kMiB, 150 * kMiB};
 
   void SetUp() override;
 
@@ -58,13 +58,14 @@ class MigrationTest : public DiskTest {
   std::string StatusOf(const std::string& disk);
   // Its "phase".
   std::string PhaseOf(const std::string& disk);
+  std::string MigrationIdOf(const std::string& disk);
   std::string Copy(const std::string& disk, const std::string& name);
 
   // Every boot-set chunk at home, tables included, equals the image.
   void ExpectArmed(const std::string& disk);
-  // Every chunk outside the region equals `before`; the file system is clean
-  // and its files are as they were made.
+  // Every chunk outside the region equals `before`.
   void ExpectSource(const std::string& disk, const std::string& before);
+  // The file system is clean, and its files are as they were made.
   void ExpectFilesIntact(const std::string& disk);
   // Boot the source, as it were, and change it.
   void ChangeSource(const std::string& disk, const std::string& text);

@@ -56,6 +56,7 @@ TEST_F(MigrationTest, RunsThroughAndBack) {
   ExpectOk(RunRollback(disk_), "rollback");
   EXPECT_EQ(PhaseOf(disk_), "parked");
   ExpectSource(disk_, released);
+  ExpectFilesIntact(disk_);
   ExpectOk(RunRollback(disk_), "rolling back twice");
   ExpectSource(disk_, released);
   EXPECT_EQ(RunMigrate(disk_).error().code, ErrorCode::kRefused);
@@ -70,11 +71,13 @@ TEST_F(MigrationTest, StoppedAnywhereItGoesOn) {
     ExpectArmed(disk);
   }
   ExpectStopped(RunMigrate(disk_, "released"), "released");
+  const std::string id = MigrationIdOf(disk_);
   for (const std::string& stop : All()) {
     SCOPED_TRACE(stop);
     const std::string disk = Copy(disk_, "work");
     ASSERT_NO_FATAL_FAILURE(ExpectStopped(RunMigrate(disk, stop), stop));
     ASSERT_NO_FATAL_FAILURE(ExpectOk(RunMigrate(disk), stop));
+    EXPECT_EQ(MigrationIdOf(disk), id) << "it began anew";
     ASSERT_NO_FATAL_FAILURE(ExpectArmed(disk));
   }
 }
@@ -112,6 +115,7 @@ TEST_F(MigrationTest, SourceThatRanInBetweenIsNotOverwritten) {
   const std::string files = Path("files");
   Run("cp files files.before");
   ExpectStopped(RunMigrate(disk_, "released"), "released");
+  const std::string id = MigrationIdOf(disk_);
   std::vector<std::string> stops = kBeforeStub;
   stops.insert(stops.begin(), "released");
   stops.push_back("source-stub");
@@ -125,6 +129,7 @@ TEST_F(MigrationTest, SourceThatRanInBetweenIsNotOverwritten) {
     }
     ASSERT_NO_FATAL_FAILURE(ChangeSource(disk, "changed"));
     ASSERT_NO_FATAL_FAILURE(ExpectOk(RunMigrate(disk), stop));
+    EXPECT_NE(MigrationIdOf(disk), id) << "it trusted a changed source";
     ASSERT_NO_FATAL_FAILURE(ExpectArmed(disk));
     ASSERT_NO_FATAL_FAILURE(ExpectOk(RunRollback(disk), stop));
     ASSERT_NO_FATAL_FAILURE(ExpectFilesIntact(disk));

@@ -43,8 +43,11 @@ class DiskTest : public testing::Test {
     }
   }
   std::vector<char> Load(const std::string& path) {
+    std::vector<char> bytes(std::filesystem::file_size(path));
     std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
+    in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    EXPECT_TRUE(in.good()) << path;
+    return bytes;
   }
   // Change one byte.
   void Flip(const std::string& path, uint64_t offset) {
