@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstring>
 #include <string_view>
 
 #include "blockmap/image/manifest_check.h"
@@ -21,8 +22,9 @@ Error Invalid(std::string message) {
 
 std::vector<std::byte> SignedMessage(const Sha256& digest) {
   const auto context = std::as_bytes(std::span(kContext));
-  std::vector<std::byte> message(context.begin(), context.end());
-  message.insert(message.end(), digest.begin(), digest.end());
+  std::vector<std::byte> message(context.size() + digest.size());
+  std::memcpy(message.data(), context.data(), context.size());
+  std::memcpy(message.data() + context.size(), digest.data(), digest.size());
   return message;
 }
 
