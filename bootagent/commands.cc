@@ -111,6 +111,7 @@ Result<HttpImageAccess::Options> AccessOptions(const CommandOptions& options) {
   access.servers = options.servers;
   access.public_key_file = options.public_key;
   access.ca_file = options.ca;
+  access.give_up_after = std::chrono::seconds(options.give_up_seconds);
   if (!options.image.empty()) {
     auto image = ParseImageReference(options.image);
     if (!image) return image.error();
@@ -272,8 +273,10 @@ Status RunForget(const CommandOptions& options) {
   if (!session) return session.error();
   const Job& job = (*session)->job();
   auto s = Confirm(options, "Give up what is parked on " + job.disk + "?");
+  if (s) s = RunInline(Forget(job));
   if (!s) return s;
-  return RunInline(Forget(job));
+  std::cout << "the region of " << job.disk << " is given up\n";
+  return OkStatus();
 }
 
 Status RunStatus(const CommandOptions& options) {

@@ -31,6 +31,7 @@ struct CommandOptions {
   std::string stop_at;
   std::optional<uint64_t> headroom_bytes;
   uint32_t batch_chunks = 64;
+  uint32_t give_up_seconds = 300;
 };
 
 // One function for each command: print the result to stdout, or return why

@@ -36,6 +36,7 @@ void AddImage(CLI::App& command, CommandOptions& options) {
                      "is smaller than the image is full");
   command.add_option("--network", options.network,
                      "network facts for the new system (kernel ip= syntax)");
+  command.add_option("--give-up", options.give_up_seconds)->group("");
   command.add_option("--headroom", options.headroom_bytes)->group("");
   command.add_option("--batch-chunks", options.batch_chunks)
       ->group("")
