@@ -1,6 +1,7 @@
 #include "initramfs/frontend/nbd_frontend.h"
 
 #include <dirent.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -44,62 +45,91 @@ std::optional<int> FindDevice(const std::string& identifier) {
   return std::nullopt;
 }
 
-// Blocking: the kernel's part of starting.
-class Attachment {
- public:
-  // Connect, or take over; the index of the device.
-  static Result<int> Attach(NbdNetlink::Device device, uint32_t reissue_ms) {
-    auto netlink = NbdNetlink::Open();
-    if (!netlink) return netlink.error();
-    if (const auto index = FindDevice(device.identifier)) {
-      device.index = *index;
-      if (auto s = CheckDeviceSize(NameOf(*index), device.size_bytes); !s) {
-        return s.error();
-      }
-      if (auto s = TakeOver(*netlink, device); !s) return s.error();
-      return *index;
-    }
-    const auto index = netlink->Connect(device);
-    if (!index) return index.error();
-    if (auto s = Check(*index, device.size_bytes, reissue_ms); !s) {
-      // Its own error would hide the first.
-      (void)netlink->Disconnect(*index).has_value();
-      return s.error();
-    }
-    return *index;
-  }
-
-  static Status Detach(int index) {
-    {
-      const auto claim = ClaimAndFlushDevice(NameOf(index));
-      if (!claim) return claim.error();
-    }
-    auto netlink = NbdNetlink::Open();
-    if (!netlink) return netlink.error();
-    return netlink->Disconnect(index);
-  }
-
- private:
-  static Status Check(int index, uint64_t size_bytes, uint32_t reissue_ms) {
-    if (auto s = CheckDeviceSize(NameOf(index), size_bytes); !s) return s;
-    return WriteDeviceAttribute(NameOf(index), "queue/io_timeout",
-                                std::to_string(reissue_ms));
-  }
-
-  // The kernel learns of the old server's death a moment after it.
-  static Status TakeOver(NbdNetlink& netlink,
-                         const NbdNetlink::Device& device) {
-    const auto deadline = std::chrono::steady_clock::now() + kNoticeTimeout;
-    while (true) {
-      Status status = netlink.Reconfigure(device);
-      if (status || status.error().code != ErrorCode::kUnavailable ||
-          std::chrono::steady_clock::now() > deadline) {
-        return status;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-  }
+// The kernel has one end of a socket pair, a session gets the other.
+struct Attached {
+  int index = -1;
+  UniqueFd socket;
+  bool taken_over = false;
 };
+
+// Our end of a new pair; `device` is told of the other, which `kernel` owns.
+Result<UniqueFd> MakePair(NbdNetlink::Device& device, UniqueFd& kernel) {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+    return ErrnoError(errno, "socketpair");
+  }
+  UniqueFd ours(pair[0]);
+  kernel.reset(pair[1]);
+  GrowBuffer(pair[0]);
+  GrowBuffer(pair[1]);
+  device.socket = pair[1];
+  return ours;
+}
+
+// Has the other end been closed?
+bool HungUp(int fd) {
+  pollfd poller{fd, 0, 0};
+  return ::poll(&poller, 1, 0) > 0 && (poller.revents & POLLHUP) != 0;
+}
+
+// The kernel learns of the old server's death a moment after it.  Until then it
+// calls the order done, and drops the socket.
+Result<Attached> TakeOver(NbdNetlink& netlink, NbdNetlink::Device device) {
+  const std::string name = NameOf(device.index);
+  if (auto s = CheckDeviceSize(name, device.size_bytes); !s) return s.error();
+  const auto deadline = std::chrono::steady_clock::now() + kNoticeTimeout;
+  while (std::chrono::steady_clock::now() < deadline) {
+    UniqueFd kernel;
+    auto socket = MakePair(device, kernel);
+    if (!socket) return std::move(socket.error());
+    if (auto s = netlink.Reconfigure(device); !s) return s.error();
+    kernel.reset();
+    if (!HungUp(socket->get())) {
+      return Attached{device.index, std::move(*socket), true};
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return Error{ErrorCode::kUnavailable,
+               DevicePath(name) +
+                   " is served by another process of the name '" +
+                   device.identifier + "'; stop that first"};
+}
+
+Result<Attached> Connect(NbdNetlink& netlink, NbdNetlink::Device device) {
+  UniqueFd kernel;
+  auto socket = MakePair(device, kernel);
+  if (!socket) return std::move(socket.error());
+  const auto index = netlink.Connect(device);
+  if (!index) return index.error();
+  if (auto s = CheckDeviceSize(NameOf(*index), device.size_bytes); !s) {
+    if (auto undone = netlink.Disconnect(*index); !undone) {
+      return undone.error();
+    }
+    return s.error();
+  }
+  return Attached{*index, std::move(*socket), false};
+}
+
+// Blocking: the kernel's part of Start.
+Result<Attached> Attach(NbdNetlink::Device device) {
+  auto netlink = NbdNetlink::Open();
+  if (!netlink) return netlink.error();
+  const auto existing = FindDevice(device.identifier);
+  if (!existing) return Connect(*netlink, device);
+  device.index = *existing;
+  return TakeOver(*netlink, device);
+}
+
+// Blocking: the kernel's part of Stop.
+Status Detach(int index) {
+  {
+    const auto claim = ClaimAndFlushDevice(NameOf(index));
+    if (!claim) return claim.error();
+  }
+  auto netlink = NbdNetlink::Open();
+  if (!netlink) return netlink.error();
+  return netlink->Disconnect(index);
+}
 
 class NbdFrontend final : public Frontend {
  public:
@@ -111,35 +141,22 @@ class NbdFrontend final : public Frontend {
       co_return Error{ErrorCode::kInvalid,
                       "a block device of half a sector cannot be"};
     }
-    int pair[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
-      co_return ErrnoError(errno, "socketpair");
-    }
-    const UniqueFd kernel(pair[1]);
-    GrowBuffer(pair[0]);
-    GrowBuffer(pair[1]);
-    session_ = std::make_unique<NbdSession>(loop_, service_, pool_,
-                                            options_.nbd, UniqueFd(pair[0]));
+    auto attaching =
+        OnThread(loop_, [device = DeviceWanted()] { return Attach(device); });
+    auto attached = co_await attaching;
+    if (!attached) co_return std::move(attached.error());
+    index_ = attached->index;
+    session_ = std::make_unique<NbdSession>(
+        loop_, service_, pool_, options_.nbd, std::move(attached->socket));
     Spawn(RunSession());
-    auto attaching = OnThread(loop_, [device = DeviceFor(kernel.get()),
-                                      reissue_ms = options_.reissue_ms] {
-      return Attachment::Attach(device, reissue_ms);
-    });
-    const auto index = co_await attaching;
-    if (!index) {
-      stopping_ = true;
-      session_->Stop();
-      co_await ended_;
-      co_return index.error();
-    }
-    index_ = *index;
+    if (!attached->taken_over) co_await SetReissueTime();
     co_return DevicePath(NameOf(index_));
   }
 
   Task<Status> Stop() override {
     stopping_ = true;
     auto detaching =
-        OnThread(loop_, [index = index_] { return Attachment::Detach(index); });
+        OnThread(loop_, [index = index_] { return Detach(index); });
     Status status = co_await detaching;
     if (!status) {
       stopping_ = false;
@@ -151,10 +168,9 @@ class NbdFrontend final : public Frontend {
   }
 
  private:
-  NbdNetlink::Device DeviceFor(int socket) const {
+  NbdNetlink::Device DeviceWanted() const {
     NbdNetlink::Device device;
     device.index = options_.index;
-    device.socket = socket;
     device.identifier = options_.identifier;
     device.size_bytes = service_.size_bytes();
     device.flags = NbdTransmissionFlags(options_.nbd.read_only);
@@ -162,12 +178,29 @@ class NbdFrontend final : public Frontend {
     return device;
   }
 
+  // Linux 6.12 waits for all requests in hand before it changes this: the
+  // session must be running, and a device that was taken over, which may have
+  // requests that wait for the network, keeps what it has.
+  Task<void> SetReissueTime() {
+    auto setting =
+        OnThread(loop_, [name = NameOf(index_), value = options_.reissue_ms] {
+          return WriteDeviceAttribute(name, "queue/io_timeout",
+                                      std::to_string(value));
+        });
+    const Status set = co_await setting;
+    if (!set) Log("requests are sent again late: " + set.error().message);
+  }
+
+  void Log(const std::string& line) const {
+    if (options_.nbd.log) options_.nbd.log(line);
+  }
+
   Task<void> RunSession() {
     const Status status =
         co_await session_->Run(NbdSession::Start::kTransmission);
-    if (!stopping_ && options_.nbd.log) {
-      options_.nbd.log("the kernel left " + DevicePath(NameOf(index_)) +
-                       (status ? "" : ": " + status.error().message));
+    if (!stopping_) {
+      Log("the kernel left " + DevicePath(NameOf(index_)) +
+          (status ? "" : ": " + status.error().message));
     }
     // Whoever waits for us may destroy the session.
     loop_.PostAfter(Executor::Duration(0), [this] { ended_.Set(); });

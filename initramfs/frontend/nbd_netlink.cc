@@ -147,14 +147,13 @@ Status NbdNetlink::Reconfigure(const Device& device) {
   nl_msg* raw = message->get();
   if (nla_put_u32(raw, NBD_ATTR_INDEX, static_cast<uint32_t>(device.index)) <
           0 ||
-      !PutTimeouts(raw, device) || !PutSocket(raw, device)) {
+      !PutSocket(raw, device)) {
     return NoRoom();
   }
   const Answer answer = Ask(std::move(*message));
   if (answer.error == 0) return OkStatus();
   Error error =
       ErrnoError(-answer.error, "reconnect nbd" + std::to_string(device.index));
-  if (answer.error == -ENOSPC) error.code = ErrorCode::kUnavailable;
   if (answer.error == -EINVAL) error.code = ErrorCode::kNotFound;
   return error;
 }

@@ -16,10 +16,9 @@ namespace bootstream {
 // drivers/block/nbd.c of Linux 6.1 and 6.12).  Blocking; one thread at a time.
 class NbdNetlink {
  public:
-  // Our end of the connection was given away: `socket` is the kernel's.
   struct Device {
-    int index = -1;  // -1: the kernel chooses
-    int socket = -1;
+    int index = -1;   // -1: the kernel chooses
+    int socket = -1;  // the kernel's end of the connection; not owned
     // A name by which a restarted server finds its device; may be empty.
     std::string identifier;
     uint64_t size_bytes = 0;
@@ -42,8 +41,9 @@ class NbdNetlink {
   // A new device; its index.
   Result<int> Connect(const Device& device);
   // A new socket for a device whose server has died; requests that were under
-  // way are sent again.  kUnavailable while the kernel has not noticed that
-  // the old socket is dead, kNotFound if there is no such device.
+  // way are sent again.  While the old socket is not known to be dead, the
+  // kernel drops the new one and calls that OK.  kNotFound if there is no such
+  // device.
   Status Reconfigure(const Device& device);
   // End a device, whoever uses it.
   Status Disconnect(int index);
