@@ -27,7 +27,8 @@ install(PROGRAMS initramfs/anchor-exists DESTINATION lib/bootstream)
 install(FILES initramfs/bootstream.conf DESTINATION /etc/bootstream)
 install(FILES initramfs/udev/59-bootstream.rules
   DESTINATION lib/udev/rules.d)
-install(FILES initramfs/systemd/bootstream-health.service
+install(FILES initramfs/systemd/bootstream-backfill.service
+    initramfs/systemd/bootstream-backfill.timer
   DESTINATION lib/systemd/system)
 install(FILES LICENSE DESTINATION share/doc/bootstream RENAME copyright)
 
