@@ -105,27 +105,37 @@ void MigrationTest::MakeImage() {
                                               std::move(bytes), kChunk);
 }
 
-Status MigrationTest::RunMigrate(const std::string& disk,
-                                 const std::string& stop_at) {
-  auto device = PosixBlockDevice::Open(disk, OpenMode::kReadWrite);
-  if (!device) return device.error();
+Status MigrationTest::MigrateOn(BlockDevice& device, const std::string& path,
+                                const std::string& stop_at) {
   StopPoints stops(stop_at);
   Progress progress(stderr, Progress::Style::kSilent);
-  const Job job{disk, *device, {}, stops, progress, 32};
+  const Job job{path, device, {}, stops, progress, 32};
   MigrateOptions options;
   options.image_name = "new";
   options.plan.headroom_bytes = 8 * kMiB;
   return RunInline(Migrate(job, options, *access_));
 }
 
+Status MigrationTest::RollbackOn(BlockDevice& device, const std::string& path,
+                                 const std::string& stop_at) {
+  StopPoints stops(stop_at);
+  Progress progress(stderr, Progress::Style::kSilent);
+  const Job job{path, device, {}, stops, progress, 32};
+  return RunInline(Rollback(job, {}));
+}
+
+Status MigrationTest::RunMigrate(const std::string& disk,
+                                 const std::string& stop_at) {
+  auto device = PosixBlockDevice::Open(disk, OpenMode::kReadWrite);
+  if (!device) return device.error();
+  return MigrateOn(*device, disk, stop_at);
+}
+
 Status MigrationTest::RunRollback(const std::string& disk,
                                   const std::string& stop_at) {
   auto device = PosixBlockDevice::Open(disk, OpenMode::kReadWrite);
   if (!device) return device.error();
-  StopPoints stops(stop_at);
-  Progress progress(stderr, Progress::Style::kSilent);
-  const Job job{disk, *device, {}, stops, progress, 32};
-  return RunInline(Rollback(job, {}));
+  return RollbackOn(*device, disk, stop_at);
 }
 
 std::string MigrationTest::StatusOf(const std::string& disk) {

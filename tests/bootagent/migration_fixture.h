@@ -55,6 +55,13 @@ class MigrationTest : public DiskTest {
   // `stop_at` with kUnavailable.
   Status RunMigrate(const std::string& disk, const std::string& stop_at = {});
   Status RunRollback(const std::string& disk, const std::string& stop_at = {});
+  // The same over any device that holds the disk; `path` is where the source's
+  // file system can be read.
+  Status MigrateOn(BlockDevice& device, const std::string& path,
+                   const std::string& stop_at = {});
+  Status RollbackOn(BlockDevice& device, const std::string& path,
+                    const std::string& stop_at = {});
+  std::vector<DiskExtent> RegionOf(const std::string& disk);
   std::string StatusOf(const std::string& disk);
   // Its "phase".
   std::string PhaseOf(const std::string& disk);
@@ -76,7 +83,6 @@ class MigrationTest : public DiskTest {
  private:
   void MakeSource();
   void MakeImage();
-  std::vector<DiskExtent> RegionOf(const std::string& disk);
 };
 
 }  // namespace bootstream
