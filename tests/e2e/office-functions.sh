@@ -89,12 +89,14 @@ make_office() {
   serve
 }
 
-# agent NAME [OPTIONS...]: with all that says where disk and image are.
+# agent NAME [OPTIONS...]: with all that says where disk and image are, which
+# $disk, $image and $headroom may change.
 agent() {
   local name=$1
   shift
-  "$bootagent" "$name" --disk "$work/source.img" --server "$url" \
-    --image desk --pubkey "$work/office.pub" --headroom 16777216 "$@"
+  "$bootagent" "$name" --disk "${disk:-$work/source.img}" --server "$url" \
+    --image "${image:-desk}" --pubkey "$work/office.pub" \
+    --headroom "${headroom:-16777216}" "$@"
 }
 
 migrate() {

@@ -43,11 +43,11 @@ unchanged "altered manifest"
 cp "$work/manifest" "$manifest"
 
 # No such image; no server.
-refused 1 'nothing' agent migrate --yes --image nothing:1.0
+image=nothing:1.0 refused 1 'nothing' agent migrate --yes
 unchanged "no such image"
 
 # A region that does not fit says by how much.
-refused 3 'MiB\|GiB' agent migrate --yes --headroom 700000000
+headroom=700000000 refused 3 'MiB\|GiB' agent migrate --yes
 unchanged "no room"
 
 # An image larger than the disk.
@@ -55,7 +55,7 @@ truncate -s 64M "$work/small.img"
 echo '2048,,L' | sfdisk -q "$work/small.img"
 mkfs.ext4 -q -E offset=1048576 "$work/small.img" 62M
 small=$(sha256sum <"$work/small.img")
-refused 3 'larger\|small' agent migrate --yes --disk "$work/small.img"
+disk=$work/small.img refused 3 'larger\|small' agent migrate --yes
 [ "$(sha256sum <"$work/small.img")" = "$small" ] || die "small disk changed"
 
 # A mounted disk.
