@@ -75,7 +75,7 @@ pack=$(find "$work/repo/packs" -type f -printf '%s %p\n' | sort -rn |
   head -n 1 | cut -d' ' -f2)
 mv "$pack" "$pack.away"
 code=0
-agent migrate --yes >"$work/out" 2>"$work/err" || code=$?
+agent migrate --yes --give-up 2 >"$work/out" 2>"$work/err" || code=$?
 [ "$code" != 0 ] || die "migrated without packs"
 mv "$pack.away" "$pack"
 migrate
