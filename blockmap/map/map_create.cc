@@ -201,6 +201,7 @@ Task<Status> MapStore::Impl::WriteFirst(const CreateOptions& options) {
   first.sequence = 0;
   first.features = FeatureMasks{};
   first.anchor_offset = kNone;
+  first.old_superblock_chunk = DiskChunk{kNone};
   first.manifest_bytes = options.manifest_file.size();
   first.manifest_chunk = manifest_chunks.front();
   first.manifest_epoch = manifest.epoch;

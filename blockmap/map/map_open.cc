@@ -209,6 +209,9 @@ Status MapStore::Impl::ClaimMetadata() {
     }
     chunks.push_back(DiskChunk{superblock.anchor_offset / chunk_bytes()});
   }
+  if (superblock.old_superblock_chunk.value != kNone) {
+    chunks.push_back(superblock.old_superblock_chunk);
+  }
   for (const DiskChunk chunk : chunks) {
     Status s = Claim(chunk, {ChunkUse::kMetadata, 0}, "metadata");
     if (!s) return s;
@@ -238,6 +241,12 @@ Task<Status> MapStore::Impl::FinishOpen() {
     Superblock next = superblock;
     next.features.clear = 0;
     status = co_await WriteSuperblock(std::move(next));
+  }
+  if (status && superblock.old_superblock_chunk.value != kNone) {
+    if (superblock.anchor_offset != kNone) {
+      status = co_await PutAnchor(superblock.anchor_offset);
+    }
+    if (status) status = co_await EraseOldSuperblock();
   }
   if (!status || journals.size() == 1) co_return status;
   // The checkpoint for the last journal was never finished, and its room is

@@ -16,6 +16,7 @@ void KeepPlaces(const Superblock& from, Superblock& to) {
   to.features = from.features;
   to.migration_id = from.migration_id;
   to.superblock_chunks = from.superblock_chunks;
+  to.old_superblock_chunk = from.old_superblock_chunk;
   to.anchor_offset = from.anchor_offset;
   to.checkpoint_chunk = from.checkpoint_chunk;
   to.checkpoint_epoch = from.checkpoint_epoch;

@@ -189,7 +189,14 @@ std::vector<DiskChunk> MapStore::Impl::TakeMetadata(uint64_t count) {
 }
 
 void MapStore::Impl::FreeMetadata(const std::vector<DiskChunk>& chunks) {
-  for (const DiskChunk chunk : chunks) region.Free(chunk);
+  for (const DiskChunk chunk : chunks) {
+    if (claimed.erase(chunk) != 0) {
+      region.SetOccupant(chunk, {ChunkUse::kReserved, 0});
+      allocated.insert(chunk);
+    } else {
+      region.Free(chunk);
+    }
+  }
 }
 
 void MapStore::Impl::UpdateReserve() {
@@ -241,6 +248,9 @@ Task<Status> MapStore::UpdateSuperblock(
 Task<Status> MapStore::Checkpoint() { return impl_->Checkpoint(); }
 Task<Status> MapStore::WriteAnchor(uint64_t offset) {
   return impl_->WriteAnchor(offset);
+}
+Task<Status> MapStore::MoveMetadata(DiskChunk chunk) {
+  return impl_->MoveMetadata(chunk);
 }
 Task<Status> MapStore::ClearAnchor() { return impl_->ClearAnchor(); }
 

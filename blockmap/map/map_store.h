@@ -134,6 +134,11 @@ class MapStore {
   // Commit, then write the anchor at `offset`.  Its chunk must be free or
   // allocated, and is metadata from now on.
   Task<Status> WriteAnchor(uint64_t offset);
+  // Bring the metadata in `chunk` elsewhere, whatever it is: after OK the chunk
+  // is allocated for the caller, as by Allocate.  kInvalid: there is none in
+  // it; kRefused: it is the anchor's; kNoSpace: nowhere to go.
+  Task<Status> MoveMetadata(DiskChunk chunk);
+
   // Zero the anchor; its chunk is free then.  Without an anchor: nothing to do.
   Task<Status> ClearAnchor();
 

@@ -19,6 +19,7 @@
 //   map_store.cc   changes in memory, and the public face
 //   map_commit.cc  commits, the switch to a fresh journal, checkpoints
 //   map_places.cc  superblocks and anchor
+//   map_move.cc    metadata that has to make room
 //   map_create.cc  a new map on the disk
 //   map_open.cc    a map from the disk
 //
@@ -126,6 +127,15 @@ class MapStore::Impl {
   Task<Status> PutAnchor(uint64_t offset);
   Task<Status> ZeroAnchor(uint64_t offset);
 
+  // --- Moves (map_move.cc) ---
+  Task<Status> MoveMetadata(DiskChunk chunk);
+  // REQUIRES: `superblock_mutex` is held.
+  Task<Status> MoveManifest();
+  Task<Status> MoveSuperblock(DiskChunk from);
+  Task<Status> EraseOldSuperblock();
+  // Metadata chunks that leave the reserve alone; empty: there is no room.
+  std::vector<DiskChunk> TakeUnreserved(uint64_t count);
+
   // --- Create (map_create.cc) ---
   // Cuts `superblock_order` down to what a scan reads up to the chosen ones.
   Status TakeFirstPlaces(CreateOptions& options);
@@ -157,6 +167,8 @@ class MapStore::Impl {
   std::unordered_map<DiskChunk, uint64_t> joined;
   uint64_t batch_number = 0;  // of the next batch
   bool committing = false;    // a batch with records is on its way
+  // Metadata chunks that become allocated instead of free: MoveMetadata.
+  std::unordered_set<DiskChunk> claimed;
 
   std::vector<DiskChunk> checkpoint_chunks;
   std::vector<DiskChunk> manifest_chunks;

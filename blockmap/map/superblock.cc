@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::string_view kMagic = "BSSUPER1";
 constexpr size_t kStringsAt = 512;
-constexpr size_t kFieldsEnd = 392;
+constexpr size_t kFieldsEnd = 400;
 constexpr size_t kStringBytesMax = 65535;
 
 constexpr uint32_t kHealthyOnce = 1 << 0;
@@ -70,6 +70,7 @@ void PutFields(ByteWriter& out, const Superblock& sb) {
   out.U64(sb.region_chunk_count);
   out.U64(sb.boots_total);
   out.U64(sb.spare_chunks);
+  out.U64(sb.old_superblock_chunk.value);
   assert(out.size() == kFieldsEnd);
   out.PadTo(kStringsAt);
 }
@@ -212,6 +213,7 @@ Result<Superblock> DecodeSuperblock(std::span<const std::byte> block) {
   sb.region_chunk_count = in.U64();
   sb.boots_total = in.U64();
   sb.spare_chunks = in.U64();
+  sb.old_superblock_chunk.value = in.U64();
   if (auto s = CheckSense(sb, phase, flags); !s) return s.error();
   if (!AllZero(in.Bytes(kStringsAt - kFieldsEnd))) {
     return Error{ErrorCode::kCorrupt, "superblock: a field makes no sense"};

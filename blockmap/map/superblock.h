@@ -121,6 +121,8 @@ struct Superblock {
   uint64_t region_chunk_count = 0;
   uint32_t journal_chunks = 8;  // length of a journal chain, at least
   uint64_t spare_chunks = 16;   // held back for those who cannot wait
+  // A superblock has moved away from here; still to be erased.
+  DiskChunk old_superblock_chunk{kNone};
   std::string image_name;
   std::string network;
   std::vector<std::string> server_urls;

@@ -418,6 +418,46 @@ TEST_F(MapStoreTest, PatchesSurviveACheckpointAndLongOnesAreSplit) {
   EXPECT_FALSE(store_->map().has_patches());
 }
 
+TEST_F(MapStoreTest, MetadataMakesRoomForAnImageChunk) {
+  constexpr uint64_t kAnchorAt = 152 * MapFixture::kChunk;
+  ASSERT_TRUE(RunInline(store_->WriteAnchor(kAnchorAt)));
+  Place(*store_, 60);
+  ASSERT_TRUE(Commit(*store_));
+  std::vector<DiskChunk> metadata;
+  for (uint64_t i = 40; i < 170; ++i) {
+    if (UseOf(*store_, DiskChunk{i}) == ChunkUse::kMetadata) {
+      metadata.push_back(DiskChunk{i});
+    }
+  }
+  EXPECT_EQ(metadata.size(), 7U);  // 2, manifest 2, checkpoint, journal, anchor
+  for (const DiskChunk chunk : metadata) {
+    // A checkpoint may have been here.
+    if (UseOf(*store_, chunk) != ChunkUse::kMetadata) continue;
+    const Status moved = RunInline(store_->MoveMetadata(chunk));
+    if (chunk.value == 152) {
+      EXPECT_EQ(moved.error().code, ErrorCode::kRefused);
+      continue;
+    }
+    ASSERT_TRUE(moved) << moved.error().message;
+    EXPECT_EQ(UseOf(*store_, chunk), ChunkUse::kReserved);
+    store_->SetChunk(ImageChunk{61}, {Location::At(chunk), kFull, 0});
+    ASSERT_TRUE(Commit(*store_));
+    Damage(chunk.value * MapFixture::kChunk, MapFixture::kChunk);
+    const std::string now = Describe(store_->map());
+    const SuperblockChunks pair = store_->superblock().superblock_chunks;
+    Reopen();
+    EXPECT_EQ(Describe(store_->map()), now);
+    const auto anchor =
+        DecodeAnchor(device_.bytes().subspan(kAnchorAt, kAnchorBytes));
+    EXPECT_EQ(anchor->superblock_chunks, pair);
+  }
+  EXPECT_EQ(
+      RunInline(MapStore::ReadManifest(device_, store_->superblock())).value(),
+      MapFixture::Options().manifest_file);
+  EXPECT_EQ(RunInline(store_->MoveMetadata(DiskChunk{20})).error().code,
+            ErrorCode::kInvalid);
+}
+
 // --- What the superblock leads to is not right ---
 
 TEST_F(MapStoreTest, MapThatContradictsItselfIsCorrupt) {

@@ -16,6 +16,8 @@ constexpr uint64_t kSourceStamp = uint64_t{1} << 56;
 constexpr uint64_t kImageStamp = uint64_t{2} << 56;
 constexpr std::array<uint64_t, 2> kStampedSectors = {0, kChunk - kSectorBytes};
 
+constexpr uint64_t kAnchorOffset = 150 * kChunk;
+
 uint64_t SourceStamp(DiskChunk chunk) { return kSourceStamp | chunk.value; }
 uint64_t ImageStamp(ImageChunk chunk, uint64_t version) {
   return kImageStamp | chunk.value << 40 | version;
@@ -79,6 +81,28 @@ std::string CheckBytes(BlockDevice& device, const MapStore& store,
   return wrong;
 }
 
+// The way over the anchor, if there is one, leads to the same map.
+std::string CheckAnchor(BlockDevice& device, const MapStore& store) {
+  AlignedBuffer bytes(kAnchorBytes);
+  const auto read = [&]() -> Task<Status> {
+    co_return co_await device.Read(kAnchorOffset, bytes.span());
+  };
+  if (!RunInline(read())) return "anchor unreadable";
+  const auto anchor = DecodeAnchor(bytes.span());
+  if (!anchor) return "";
+  const auto sb = RunInline(MapStore::ReadSuperblock(
+      device, MapFixture::kChunk, anchor->superblock_chunks));
+  if (!sb) return "the anchor leads nowhere: " + sb.error().message;
+  const auto other = RunInline(
+      MapStore::Open(device, *sb, MapFixture::Facts(), /*read_only=*/true));
+  if (!other) return "the anchor leads to " + other.error().message;
+  if (Describe((*other)->map()) != Describe(store.map()) ||
+      sb->boots_total != store.superblock().boots_total) {
+    return "the anchor leads to another map";
+  }
+  return "";
+}
+
 }  // namespace
 
 DiskImage MapWorkload::SourceDisk() {
@@ -96,14 +120,14 @@ bool MapWorkload::Create() {
 }
 
 bool MapWorkload::Run(uint64_t steps) {
-  static constexpr std::array<Step, 20> kSteps = {
+  static constexpr std::array<Step, 21> kSteps = {
       &MapWorkload::Download, &MapWorkload::Download, &MapWorkload::Download,
       &MapWorkload::Rewrite,  &MapWorkload::Rewrite,  &MapWorkload::Rewrite,
       &MapWorkload::Discard,  &MapWorkload::Evict,    &MapWorkload::Evict,
       &MapWorkload::Relocate, &MapWorkload::Relocate, &MapWorkload::Restore,
       &MapWorkload::Patch,    &MapWorkload::Patch,    &MapWorkload::Commit,
       &MapWorkload::Commit,   &MapWorkload::Commit,   &MapWorkload::Checkpoint,
-      &MapWorkload::Update,   &MapWorkload::Anchor};
+      &MapWorkload::Update,   &MapWorkload::Anchor,   &MapWorkload::Move};
   for (uint64_t i = 0; i < steps; ++i) {
     if (!(this->*kSteps[random_() % kSteps.size()])()) return false;
   }
@@ -148,7 +172,7 @@ std::string MapWorkload::Check(BlockDevice& device,
     std::string wrong = "neither old nor new:" + map;
     for (const Truth& truth : candidates) {
       if (truth.map != map || truth.boots != boots) continue;
-      wrong = CheckBytes(device, **store, truth);
+      wrong = CheckBytes(device, **store, truth) + CheckAnchor(device, **store);
       break;
     }
     if (!wrong.empty()) return wrong;
@@ -301,10 +325,25 @@ bool MapWorkload::Anchor() {
   if (store_->superblock().anchor_offset != kNone) {
     return Change([&] { return store_->ClearAnchor(); }, boots_);
   }
-  const DiskChunk chunk{150};
+  const DiskChunk chunk{kAnchorOffset / kChunk};
   if (store_->region().OccupantOf(chunk).use != ChunkUse::kFree) return true;
-  return Change([&] { return store_->WriteAnchor(chunk.value * kChunk); },
-                boots_);
+  return Change([&] { return store_->WriteAnchor(kAnchorOffset); }, boots_);
+}
+
+bool MapWorkload::Move() {
+  if (!Commit()) return false;
+  const Superblock& sb = store_->superblock();
+  const std::array<DiskChunk, 5> all = {
+      sb.superblock_chunks[0], sb.superblock_chunks[1], sb.manifest_chunk,
+      sb.checkpoint_chunk, sb.journal_chunk};
+  const DiskChunk chunk = all[random_() % all.size()];
+  // There may be no room for it.
+  if (store_->region().available_count(true) < 4) return true;
+  if (!Change([&] { return store_->MoveMetadata(chunk); }, boots_)) {
+    return false;
+  }
+  store_->Release(chunk);
+  return true;
 }
 
 }  // namespace bootstream

@@ -69,6 +69,7 @@ class MapWorkload {
   bool Checkpoint();
   bool Update();
   bool Anchor();
+  bool Move();
 
   bool Change(const std::function<Task<Status>()>& call, uint64_t boots);
   bool Put(ImageChunk chunk, DiskChunk at, uint64_t dirty);

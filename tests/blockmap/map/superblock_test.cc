@@ -72,6 +72,7 @@ Superblock SomeSuperblock() {
   sb.region_chunk_count = 5000;
   sb.journal_chunks = 3;
   sb.spare_chunks = 17;
+  sb.old_superblock_chunk = DiskChunk{303};
   sb.image_name = "debian";
   sb.network = "ip=dhcp";
   sb.server_urls = {"http://a/", "https://b:8443/x"};
@@ -145,7 +146,7 @@ TEST(SuperblockTest, SealedNonsenseIsRefused) {
   EXPECT_EQ(with(136, 0), ErrorCode::kUnsupported);
   EXPECT_EQ(with(140, 0x20), ErrorCode::kUnsupported);  // flags
   EXPECT_EQ(with(144, 1), ErrorCode::kCorrupt);         // image_bytes
-  EXPECT_EQ(with(400, 1), ErrorCode::kCorrupt);         // reserved
+  EXPECT_EQ(with(408, 1), ErrorCode::kCorrupt);         // reserved
   EXPECT_EQ(with(513, 0xff), ErrorCode::kCorrupt);      // string length
   EXPECT_EQ(with(4095, 1), ErrorCode::kCorrupt);        // after the strings
 }
