@@ -31,8 +31,8 @@ int OnEntry(ext2_dir_entry* entry, int, int, char*, void* user) {
 
 Result<bool> HasBootFiles(ext2_filsys fs, ext2_ino_t folder) {
   Search search{fs, false};
-  if (const errcode_t code = ext2fs_dir_iterate(fs, folder, 0, nullptr,
-                                                &OnEntry, &search);
+  if (const errcode_t code =
+          ext2fs_dir_iterate(fs, folder, 0, nullptr, &OnEntry, &search);
       code != 0) {
     return ExtError(code, "reading a directory");
   }

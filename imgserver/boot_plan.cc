@@ -54,8 +54,8 @@ std::vector<ChunkExtent> PinnedChunks(const Grid& grid,
   for (const ByteExtent& range : ranges) {
     const ChunkSpan span = SpanOf(grid, range.offset, range.size);
     const uint64_t end = span.last + 1;
-    if (!pinned.empty() && pinned.back().first + pinned.back().count >=
-                               span.first) {
+    if (!pinned.empty() &&
+        pinned.back().first + pinned.back().count >= span.first) {
       ChunkExtent& last = pinned.back();
       last.count = std::max(last.first + last.count, end) - last.first;
     } else {
@@ -91,10 +91,10 @@ std::vector<PrefetchEntry> Prefetch(const Grid& grid, const BootTrace& trace,
 
 Status CheckTrace(const Grid& grid, const BootTrace& trace) {
   if (trace.disk_bytes != grid.size_bytes) {
-    return Error{ErrorCode::kInvalid,
-                 "the trace is of a disk of " +
-                     std::to_string(trace.disk_bytes) +
-                     " bytes, this one has " + std::to_string(grid.size_bytes)};
+    return Error{ErrorCode::kInvalid, "the trace is of a disk of " +
+                                          std::to_string(trace.disk_bytes) +
+                                          " bytes, this one has " +
+                                          std::to_string(grid.size_bytes)};
   }
   return OkStatus();
 }

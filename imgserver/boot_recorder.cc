@@ -152,8 +152,7 @@ class Recorder {
                              Executor::Duration when) {
       using std::chrono::milliseconds;
       const auto ms = std::chrono::duration_cast<milliseconds>(when - began_);
-      trace_.reads.push_back(
-          {static_cast<uint64_t>(ms.count()), offset, size});
+      trace_.reads.push_back({static_cast<uint64_t>(ms.count()), offset, size});
       progress_.Add(size);
     };
     return options;
@@ -218,8 +217,7 @@ class Recorder {
 
 }  // namespace
 
-Result<BootTrace> RecordBoot(const RecordOptions& options,
-                             Progress& progress) {
+Result<BootTrace> RecordBoot(const RecordOptions& options, Progress& progress) {
   const auto image = DiskImage::Open(options.disk);
   if (!image) return image.error();
   auto loop = IoLoop::Create();

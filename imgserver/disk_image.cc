@@ -46,12 +46,12 @@ Result<DiskImage> DiskImage::Open(const std::string& path) {
 
 Status DiskImage::Read(uint64_t offset, std::span<std::byte> out) const {
   while (!out.empty()) {
-    const ssize_t got = ::pread(fd_.get(), out.data(), out.size(),
-                                static_cast<off_t>(offset));
+    const ssize_t got =
+        ::pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
-      return ErrnoError(errno, "read " + path_ + " at byte " +
-                                   std::to_string(offset));
+      return ErrnoError(errno,
+                        "read " + path_ + " at byte " + std::to_string(offset));
     }
     if (got == 0) return Error{ErrorCode::kIo, path_ + " has become shorter"};
     offset += static_cast<uint64_t>(got);
@@ -71,16 +71,16 @@ std::vector<ByteExtent> DiskImage::DataExtents() const {
     if (hole < 0) return {ByteExtent{0, size_bytes_}};
     const off_t stop = std::min(hole, end);
     if (stop > data) {
-      extents.push_back({static_cast<uint64_t>(data),
-                         static_cast<uint64_t>(stop - data)});
+      extents.push_back(
+          {static_cast<uint64_t>(data), static_cast<uint64_t>(stop - data)});
     }
     at = hole;
   }
   return extents;
 }
 
-Result<std::vector<uint64_t>> DiskImage::NonZeroChunks(
-    const Grid& grid, ByteExtent range) const {
+Result<std::vector<uint64_t>> DiskImage::NonZeroChunks(const Grid& grid,
+                                                       ByteExtent range) const {
   std::vector<uint64_t> chunks;
   if (range.size == 0) return chunks;
   std::vector<std::byte> buffer(grid.chunk_bytes);

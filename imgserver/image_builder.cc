@@ -23,8 +23,8 @@ Result<std::optional<BootTrace>> LoadTrace(const std::string& path) {
   if (path.empty()) return std::optional<BootTrace>();
   const auto bytes = ReadWholeFile(path, kTraceBytesMax);
   if (!bytes) return bytes.error();
-  auto trace = ParseTrace(std::string(
-      reinterpret_cast<const char*>(bytes->data()), bytes->size()));
+  auto trace = ParseTrace(
+      std::string(reinterpret_cast<const char*>(bytes->data()), bytes->size()));
   if (!trace) return Annotate(trace.error(), path);
   return std::optional(std::move(*trace));
 }
@@ -84,8 +84,7 @@ class ChunkCatalog {
     return OkStatus();
   }
 
-  void Fill(const std::vector<PackEntry>& new_packs,
-            ManifestContent& content) {
+  void Fill(const std::vector<PackEntry>& new_packs, ManifestContent& content) {
     for (const Source& source : sources_) {
       content.packs.push_back(source.fresh ? new_packs[source.index]
                                            : known_.packs()[source.index]);
@@ -242,8 +241,8 @@ void Builder::Count(const ManifestContent& content) {
   report_.data_chunk_count = content.chunks.size();
   for (const ChunkRun& run : content.runs) {
     const uint64_t last = run.first + run.count - 1;
-    report_.data_bytes += (run.count - 1) * uint64_t{grid.chunk_bytes} +
-                          grid.bytes_of(last);
+    report_.data_bytes +=
+        (run.count - 1) * uint64_t{grid.chunk_bytes} + grid.bytes_of(last);
   }
   for (const auto& entry : content.chunks) {
     report_.packed_bytes += entry.packed_bytes;
@@ -289,8 +288,8 @@ Status Builder::Publish(PackWriter& writer,
   report_.already_published = existing.has_value();
   if (auto status = writer.Publish(); !status) return status;
   if (!existing) {
-    if (auto s = repository_.PublishManifest(options_.name, options_.version,
-                                             file);
+    if (auto s =
+            repository_.PublishManifest(options_.name, options_.version, file);
         !s) {
       return s;
     }

@@ -76,8 +76,9 @@ Status LayoutReader::ReadTable() {
 Status LayoutReader::CheckPartitions() const {
   for (const Partition& partition : layout_.table.partitions) {
     if (partition.extent.offset % kBlockBytes != 0) {
-      return Refused(Named(partition) + " does not begin at a multiple of "
-                                        "4 KiB; partition the disk anew");
+      return Refused(Named(partition) +
+                     " does not begin at a multiple of "
+                     "4 KiB; partition the disk anew");
     }
   }
   return OkStatus();
@@ -88,9 +89,8 @@ Result<std::vector<const Partition*>> LayoutReader::NamedBoot(
   for (const Partition& partition : layout_.table.partitions) {
     if (partition.number == number) return std::vector{&partition};
   }
-  return Error{ErrorCode::kInvalid,
-               image_.path() + ": there is no partition " +
-                   std::to_string(number)};
+  return Error{ErrorCode::kInvalid, image_.path() + ": there is no partition " +
+                                        std::to_string(number)};
 }
 
 Result<std::vector<const Partition*>> LayoutReader::FindBoot() {
@@ -119,8 +119,9 @@ Result<std::vector<const Partition*>> LayoutReader::FindBoot() {
                    "; for now an image needs a /boot partition of its own");
   }
   if (boot.empty() && !has_esp) {
-    return Refused("has neither an EFI system partition nor a /boot partition "
-                   "that can be recognised; name it by --boot-partition");
+    return Refused(
+        "has neither an EFI system partition nor a /boot partition "
+        "that can be recognised; name it by --boot-partition");
   }
   return boot;
 }
@@ -158,8 +159,7 @@ Status LayoutReader::AddGaps() {
   return AddNonZero({0, std::min(first, kGapMax)});
 }
 
-Result<ImageLayout> LayoutReader::Read(
-    std::optional<uint32_t> boot_partition) {
+Result<ImageLayout> LayoutReader::Read(std::optional<uint32_t> boot_partition) {
   if (auto status = ReadTable(); !status) return status.error();
   if (auto status = CheckPartitions(); !status) return status.error();
   const auto boot = boot_partition ? NamedBoot(*boot_partition) : FindBoot();
@@ -175,9 +175,8 @@ Result<ImageLayout> LayoutReader::Read(
       status = AddNonZero(partition.extent);
     }
     if (!status) return status.error();
-    layout_.boot.push_back(
-        {partition.extent.offset,
-         std::min(partition.extent.size, kSuperblockReach)});
+    layout_.boot.push_back({partition.extent.offset,
+                            std::min(partition.extent.size, kSuperblockReach)});
   }
   if (auto status = AddGaps(); !status) return status.error();
   return std::move(layout_);

@@ -96,8 +96,8 @@ std::string ManifestText(const Manifest& manifest, bool checked) {
     out += key + value + "\n";
   };
   line("image", content.name + ":" + content.version);
-  line("manifest", ToHex(manifest.digest()) +
-                       (checked ? "" : "  (signature not checked)"));
+  line("manifest",
+       ToHex(manifest.digest()) + (checked ? "" : "  (signature not checked)"));
   line("size", FormatBytes(content.image_bytes) + ", of which " +
                    FormatBytes(totals.data_bytes) + " are not zero, " +
                    FormatBytes(totals.packed_bytes) + " compressed");

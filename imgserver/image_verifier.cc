@@ -186,11 +186,10 @@ Result<VerifyReport> VerifyRepository(
   VerifyReport report;
   Packs packs;
   std::map<std::string, std::map<std::string, Sha256>> digests;
-  const std::string wanted = image && image->version.empty()
-                                 ? repository.LoadLatest(image->name, keys)
-                                       .value_or(Latest{})
-                                       .version
-                                 : (image ? image->version : "");
+  const std::string wanted =
+      image && image->version.empty()
+          ? repository.LoadLatest(image->name, keys).value_or(Latest{}).version
+          : (image ? image->version : "");
   for (const auto& version : *versions) {
     if (image && (version.name != image->name || version.version != wanted)) {
       continue;
@@ -205,10 +204,9 @@ Result<VerifyReport> VerifyRepository(
     AddManifest(*manifest, packs);
   }
   if (image && report.manifest_count == 0) {
-    return Error{ErrorCode::kNotFound, repository.folder() + " has no image " +
-                                           image->name +
-                                           (wanted.empty() ? "" : ":") +
-                                           wanted};
+    return Error{ErrorCode::kNotFound,
+                 repository.folder() + " has no image " + image->name +
+                     (wanted.empty() ? "" : ":") + wanted};
   }
   for (const auto& [name, of_image] : digests) {
     if (!image || image->version.empty()) {

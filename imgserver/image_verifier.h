@@ -24,10 +24,9 @@ struct VerifyReport {
 // Read everything that `image` (or, without one, any image of the repository)
 // consists of: signatures, `latest`, the digest of every pack and of every
 // chunk.  An error only if the check itself cannot be done.
-Result<VerifyReport> VerifyRepository(const Repository& repository,
-                                      const TrustedKeys& keys,
-                                      const std::optional<ImageReference>& image,
-                                      Progress& progress);
+Result<VerifyReport> VerifyRepository(
+    const Repository& repository, const TrustedKeys& keys,
+    const std::optional<ImageReference>& image, Progress& progress);
 
 }  // namespace bootstream
 

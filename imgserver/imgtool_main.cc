@@ -51,9 +51,10 @@ int Keygen(const std::string& out) {
   const auto key = PrivateKey::Generate();
   if (!key) return Fail(key.error());
   if (auto status = key->Save(out); !status) return Fail(status.error());
-  std::printf("%s is the private key: keep it secret\n"
-              "%s.pub is the public key: it goes to the machines\n",
-              out.c_str(), out.c_str());
+  std::printf(
+      "%s is the private key: keep it secret\n"
+      "%s.pub is the public key: it goes to the machines\n",
+      out.c_str(), out.c_str());
   return 0;
 }
 
@@ -72,9 +73,8 @@ int Trace(const RecordOptions& options, const std::string& out) {
   const auto trace = RecordBoot(options, progress);
   if (!trace) return Fail(trace.error());
   const std::string text = FormatTrace(*trace);
-  const auto status =
-      WriteFileDurably(out, std::as_bytes(std::span(text)), 0644,
-                       IfExists::kReplace);
+  const auto status = WriteFileDurably(out, std::as_bytes(std::span(text)),
+                                       0644, IfExists::kReplace);
   if (!status) return Fail(status.error());
   const auto mark = FindTakeOver(*trace).value_or(0);
   std::printf("%s: %zu reads, %zu of them before the take-over at %.1f s\n",
@@ -159,8 +159,8 @@ CLI::App* AddTrace(CLI::App& app, RecordOptions& options, std::string& out,
                    int& timeout_s) {
   static const std::map<std::string, Firmware> kFirmware = {
       {"uefi", Firmware::kUefi}, {"bios", Firmware::kBios}};
-  CLI::App* const it = app.add_subcommand(
-      "trace", "Boot a disk in QEMU and log what it reads.");
+  CLI::App* const it =
+      app.add_subcommand("trace", "Boot a disk in QEMU and log what it reads.");
   it->add_option("--disk", options.disk, "Raw disk file; is not changed")
       ->required();
   it->add_option("--out", out, "The trace (imgserver/trace.md)")->required();

@@ -22,7 +22,8 @@ Result<KnownChunks> KnownChunks::Read(const Repository& repository,
     if (manifest) {
       known.Add(repository, *manifest);
     } else {
-      warnings.push_back(manifest.error().message + "; its chunks are not used");
+      warnings.push_back(manifest.error().message +
+                         "; its chunks are not used");
     }
   }
   return known;

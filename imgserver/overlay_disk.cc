@@ -49,15 +49,15 @@ Task<Status> OverlayDisk::Read(uint64_t offset, std::span<std::byte> out) {
 
 Task<Status> OverlayDisk::Write(uint64_t offset,
                                 std::span<const std::byte> data, bool) {
-  co_return ForEachBlock(
-      offset, data.size(),
-      [&](uint64_t number, uint64_t inside, uint64_t done,
-          uint64_t part) -> Status {
-        const auto block = Writable(number);
-        if (!block) return block.error();
-        std::memcpy((*block)->data() + inside, data.data() + done, part);
-        return OkStatus();
-      });
+  co_return ForEachBlock(offset, data.size(),
+                         [&](uint64_t number, uint64_t inside, uint64_t done,
+                             uint64_t part) -> Status {
+                           const auto block = Writable(number);
+                           if (!block) return block.error();
+                           std::memcpy((*block)->data() + inside,
+                                       data.data() + done, part);
+                           return OkStatus();
+                         });
 }
 
 Task<Status> OverlayDisk::WriteZeroes(uint64_t offset, uint64_t size,

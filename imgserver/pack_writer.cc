@@ -20,10 +20,10 @@ PackWriter::~PackWriter() {
 
 Status PackWriter::Begin() {
   Pack pack;
-  pack.path = repository_.temporary_folder() + "/pack-" +
-              std::to_string(packs_.size());
-  fd_.reset(::open(pack.path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                   0644));
+  pack.path =
+      repository_.temporary_folder() + "/pack-" + std::to_string(packs_.size());
+  fd_.reset(
+      ::open(pack.path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!fd_) return ErrnoError(errno, "create " + pack.path);
   packs_.push_back(std::move(pack));
   digest_.emplace();
@@ -50,8 +50,7 @@ Status PackWriter::End() {
   return OkStatus();
 }
 
-Result<PackWriter::Place> PackWriter::Append(
-    std::span<const std::byte> frame) {
+Result<PackWriter::Place> PackWriter::Append(std::span<const std::byte> frame) {
   if (fd_ && packs_.back().entry.size_bytes + frame.size() > bytes_max_) {
     if (auto status = End(); !status) return status.error();
   }

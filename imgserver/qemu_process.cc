@@ -31,13 +31,14 @@ Result<std::unique_ptr<ChildProcess>> ChildProcess::Start(
   posix_spawn_file_actions_adddup2(&actions, writing.get(), 1);
   posix_spawn_file_actions_adddup2(&actions, writing.get(), 2);
   pid_t pid = 0;
-  const int error = ::posix_spawnp(&pid, argv[0], &actions, nullptr,
-                                   argv.data(), environ);
+  const int error =
+      ::posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   if (error == ENOENT) {
     return Error{ErrorCode::kNotFound,
-                 arguments[0] + " is not installed; apt install "
-                                "qemu-system-x86 qemu-block-extra ovmf"};
+                 arguments[0] +
+                     " is not installed; apt install "
+                     "qemu-system-x86 qemu-block-extra ovmf"};
   }
   if (error != 0) return ErrnoError(error, "start " + arguments[0]);
   return std::unique_ptr<ChildProcess>(
@@ -55,22 +56,16 @@ void ChildProcess::Kill() const { ::kill(pid_, SIGKILL); }
 std::vector<std::string> QemuCommand(const MachineOptions& options) {
   std::vector<std::string> command = {
       // QEMU ends when we do, whatever our end is.
-      "setpriv",            "--pdeathsig", "KILL",
-      "qemu-system-x86_64", "-name",    "bootstream-trace",
-      "-accel",             options.accel,
-      "-smp",               "2",
-      "-m",                 std::to_string(options.memory_mib),
-      "-nodefaults",        "-display", "none",
-      "-device",            "VGA",
-      "-no-reboot",         "-serial",  "stdio",
-      "-blockdev",
+      "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name",
+      "bootstream-trace", "-accel", options.accel, "-smp", "2", "-m",
+      std::to_string(options.memory_mib), "-nodefaults", "-display", "none",
+      "-device", "VGA", "-no-reboot", "-serial", "stdio", "-blockdev",
       "driver=nbd,node-name=disk,server.type=unix,server.path=" +
           options.disk_socket,
-      "-device",            "virtio-blk-pci,drive=disk,bootindex=0",
+      "-device", "virtio-blk-pci,drive=disk,bootindex=0",
       // A network that answers DHCP and leads nowhere.
-      "-netdev",            "user,id=net,restrict=on",
-      "-device",            "virtio-net-pci,netdev=net,romfile=",
-      "-device",            "virtio-rng-pci"};
+      "-netdev", "user,id=net,restrict=on", "-device",
+      "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"};
   if (options.firmware == Firmware::kUefi) {
     for (const std::string& drive :
          {std::string("unit=0,readonly=on,file=") + kOvmfCode,

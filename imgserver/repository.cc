@@ -74,8 +74,9 @@ Result<UniqueFd> Repository::Lock() const {
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return ErrnoError(errno, "lock " + path);
     return Error{ErrorCode::kUnavailable,
-                 folder_ + ": another imgtool is building into this "
-                           "repository; try again when it has ended"};
+                 folder_ +
+                     ": another imgtool is building into this "
+                     "repository; try again when it has ended"};
   }
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(temporary_folder(), error)) {

@@ -74,9 +74,9 @@ Result<std::vector<std::byte>> ReadWholeFile(const std::string& path,
     if (got == 0) break;
     filled += static_cast<size_t>(got);
     if (filled > bytes_max) {
-      return Error{ErrorCode::kInvalid,
-                   path + " is longer than " + std::to_string(bytes_max) +
-                       " bytes"};
+      return Error{
+          ErrorCode::kInvalid,
+          path + " is longer than " + std::to_string(bytes_max) + " bytes"};
     }
   }
   out.resize(filled);

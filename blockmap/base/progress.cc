@@ -39,8 +39,7 @@ std::string FormatBytes(uint64_t bytes) {
 }
 
 Progress::Progress(std::FILE* out)
-    : Progress(out,
-               ::isatty(::fileno(out)) ? Style::kTerminal : Style::kLog) {}
+    : Progress(out, ::isatty(::fileno(out)) ? Style::kTerminal : Style::kLog) {}
 
 Progress::Progress(std::FILE* out, Style style) : out_(out), style_(style) {}
 
@@ -92,8 +91,7 @@ std::string Progress::Amount(uint64_t amount) const {
 std::string Progress::Line(bool last) const {
   const double seconds =
       std::chrono::duration<double>(Clock::now() - began_).count();
-  const double rate =
-      seconds > 0 ? static_cast<double>(done_) / seconds : 0;
+  const double rate = seconds > 0 ? static_cast<double>(done_) / seconds : 0;
   std::string line = phase_ + "  ";
   if (total_ > 0) {
     const double share =

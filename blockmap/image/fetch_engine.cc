@@ -133,10 +133,10 @@ void FetchEngine::StartTransfers() {
 
 // The worst class that a new request may have just now.
 FetchClass FetchEngine::LowestAllowed() const {
-  const unsigned others = options_.requests_max > options_.requests_for_demand
-                              ? options_.requests_max -
-                                    options_.requests_for_demand
-                              : 1;
+  const unsigned others =
+      options_.requests_max > options_.requests_for_demand
+          ? options_.requests_max - options_.requests_for_demand
+          : 1;
   size_t not_demand = 0;
   uint64_t backfill_bytes = 0;
   for (const auto& transfer : transfers_) {
@@ -174,10 +174,9 @@ bool FetchEngine::StartOne(size_t server, FetchClass lowest) {
   if (batch->fetch_class == FetchClass::kBackfill && backfill_rate_ > 0) {
     const double seconds = static_cast<double>(batch->end() - batch->begin()) /
                            static_cast<double>(backfill_rate_);
-    backfill_not_before_ =
-        std::max(now, backfill_not_before_) +
-        std::chrono::duration_cast<Duration>(
-            std::chrono::duration<double>(seconds));
+    backfill_not_before_ = std::max(now, backfill_not_before_) +
+                           std::chrono::duration_cast<Duration>(
+                               std::chrono::duration<double>(seconds));
   }
   request.batch = std::move(*batch);
 
@@ -288,9 +287,9 @@ void FetchEngine::FrameFailed(WantedFrame frame, size_t server, bool corrupt,
   // Every server is asked once before the first pause.
   if (frame.failures >= servers_.size()) {
     frame.not_before =
-        now + BackOff(frame.failures -
-                          static_cast<uint32_t>(servers_.size()) + 1,
-                      random_);
+        now +
+        BackOff(frame.failures - static_cast<uint32_t>(servers_.size()) + 1,
+                random_);
   }
   if (corrupt) NoteFailure(why);
   queue_.Add(std::move(frame));
@@ -309,9 +308,8 @@ void FetchEngine::OnContent(FrameWorkers::Job job,
   // Shared, as std::function wants to be copied.
   auto shared = std::make_shared<FrameWorkers::Job>(std::move(job));
   Post([this, shared, why = content.error().message] {
-    const std::string text =
-        servers_.url(shared->server) +
-        packs_[shared->frame.key.pack].path + ": " + why;
+    const std::string text = servers_.url(shared->server) +
+                             packs_[shared->frame.key.pack].path + ": " + why;
     FrameFailed(std::move(shared->frame), shared->server, true, text);
   });
 }

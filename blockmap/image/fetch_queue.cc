@@ -86,8 +86,7 @@ void FetchQueue::ExtendBackward(const WantedFrame& first, Duration now,
 void FetchQueue::ExtendForward(const WantedFrame& first, Duration now,
                                const FetchLimits& limits,
                                std::vector<FrameKey>& keys) {
-  const FetchClass lowest =
-      std::max(first.fetch_class, FetchClass::kReadAhead);
+  const FetchClass lowest = std::max(first.fetch_class, FetchClass::kReadAhead);
   const uint64_t begin = keys.back().offset;  // the lowest one so far
   uint64_t end = first.key.end();
   for (auto at = std::next(frames_.find(first.key)); at != frames_.end();

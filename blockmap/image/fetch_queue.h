@@ -46,7 +46,8 @@ struct WantedFrame {
 
 struct FetchLimits {
   uint64_t batch_bytes = 4 << 20;  // one request, gaps included
-  uint64_t gap_bytes = 16 << 10;   // fetched and thrown away, for one request less
+  // Between two frames: fetched and thrown away, for one request less.
+  uint64_t gap_bytes = 16 << 10;
 };
 
 // Frames of one pack to be fetched by one request, ascending.

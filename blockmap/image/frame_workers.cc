@@ -48,8 +48,8 @@ void FrameWorkers::Run() {
       jobs_.pop_front();
     }
     AlignedBuffer content(job.frame.key.content_bytes);
-    const Status status = decoder.DecodeVerified(
-        job.bytes, job.frame.key.digest, content.span());
+    const Status status =
+        decoder.DecodeVerified(job.bytes, job.frame.key.digest, content.span());
     job.bytes = {};
     if (status) {
       on_done_(std::move(job), std::move(content));

@@ -41,7 +41,7 @@ class FrameWorkers {
   const OnDone on_done_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Job> jobs_;  // under mutex_
+  std::deque<Job> jobs_;   // under mutex_
   bool stopping_ = false;  // under mutex_
   std::vector<std::thread> threads_;
 };

@@ -32,8 +32,8 @@ Result<std::unique_ptr<HttpChunkSource>> HttpChunkSource::Create(
     return Error{ErrorCode::kInvalid, "no server to fetch the image from"};
   }
   options.servers = std::move(servers);
-  return std::unique_ptr<HttpChunkSource>(new HttpChunkSource(
-      executor, std::move(manifest), std::move(options)));
+  return std::unique_ptr<HttpChunkSource>(
+      new HttpChunkSource(executor, std::move(manifest), std::move(options)));
 }
 
 HttpChunkSource::HttpChunkSource(Executor& executor,

@@ -61,8 +61,7 @@ size_t HttpTransfer::OnHeader(char* data, size_t size, size_t count,
   return size * count;
 }
 
-size_t HttpTransfer::OnBody(char* data, size_t size, size_t count,
-                            void* self) {
+size_t HttpTransfer::OnBody(char* data, size_t size, size_t count, void* self) {
   const std::span<const char> bytes(data, size * count);
   return static_cast<HttpTransfer*>(self)->Body(std::as_bytes(bytes));
 }
@@ -96,15 +95,15 @@ bool HttpTransfer::AcceptReply() {
   if (encoded_) return Refuse("the reply is encoded");
   const uint64_t expected = status == 206 ? size() : request_.pack_bytes;
   if (length >= 0 && static_cast<uint64_t>(length) != expected) {
-    return Refuse("a reply of " + std::to_string(length) + " bytes instead of " +
-                  std::to_string(expected));
+    return Refuse("a reply of " + std::to_string(length) +
+                  " bytes instead of " + std::to_string(expected));
   }
   if (status == 200) {
     position_ = 0;
     return length >= 0 || Refuse("a whole file of unknown length");
   }
-  const std::string range = "bytes " + std::to_string(begin_) + "-" +
-                            std::to_string(end_ - 1) + "/";
+  const std::string range =
+      "bytes " + std::to_string(begin_) + "-" + std::to_string(end_ - 1) + "/";
   position_ = begin_;
   return content_range_ == range + std::to_string(request_.pack_bytes) ||
          content_range_ == range + "*" ||

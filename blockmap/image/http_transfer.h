@@ -23,7 +23,8 @@ class HttpTransfer {
     std::string url;
     size_t server = 0;
     uint64_t pack_bytes = 0;
-    bool past_caches = false;  // a cache has lied to us: Cache-Control: no-cache
+    bool past_caches =
+        false;  // a cache has lied to us: Cache-Control: no-cache
     FetchBatch batch;
   };
   enum class Outcome {

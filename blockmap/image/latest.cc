@@ -71,8 +71,8 @@ Result<std::vector<std::byte>> EncodeLatest(const Latest& latest,
   if (!signature) return signature.error();
   const auto public_key = key.public_key();
   if (!public_key) return public_key.error();
-  text += "signature " + ToHex(public_key->id()) + " " + ToHex(*signature) +
-          "\n";
+  text +=
+      "signature " + ToHex(public_key->id()) + " " + ToHex(*signature) + "\n";
   const auto bytes = std::as_bytes(std::span(text));
   return std::vector<std::byte>(bytes.begin(), bytes.end());
 }

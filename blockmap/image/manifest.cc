@@ -111,9 +111,9 @@ Result<Manifest> Manifest::OpenPinned(std::span<const std::byte> file,
   const auto envelope = OpenEnvelope(file);
   if (!envelope) return envelope.error();
   if (Sha256Of(envelope->body) != digest) {
-    return Error{ErrorCode::kCorrupt,
-                 "manifest: not the pinned one, whose digest is " +
-                     ToHex(digest)};
+    return Error{
+        ErrorCode::kCorrupt,
+        "manifest: not the pinned one, whose digest is " + ToHex(digest)};
   }
   return Parse(envelope->body, digest);
 }
@@ -124,8 +124,7 @@ Result<Manifest> Manifest::Parse(std::span<const std::byte> body,
   if (!content) return content.error();
   Manifest manifest;
   manifest.content_ = std::move(*content);
-  manifest.version_ =
-      ParseImageVersion(manifest.content_.version).value_or(0);
+  manifest.version_ = ParseImageVersion(manifest.content_.version).value_or(0);
   manifest.digest_ = digest;
   manifest.boot_by_address_ = ByAddress(manifest.content_.boot_set);
   return manifest;

@@ -62,9 +62,9 @@ struct ManifestContent {
   std::vector<PackEntry> packs;
   std::vector<ChunkRun> runs;
   std::vector<ChunkEntry> chunks;
-  std::vector<ChunkExtent> boot_set;   // in boot order
-  std::vector<ChunkExtent> pinned;     // ascending
-  std::vector<ByteExtent> tables;      // in the order that arms
+  std::vector<ChunkExtent> boot_set;  // in boot order
+  std::vector<ChunkExtent> pinned;    // ascending
+  std::vector<ByteExtent> tables;     // in the order that arms
   std::vector<PrefetchEntry> prefetch;
   std::array<std::byte, 16> table_id{};
 };

@@ -334,8 +334,7 @@ Result<ManifestEnvelope> OpenEnvelope(std::span<const std::byte> file) {
   ManifestContent unused;
   const auto header = DecodeHeader(file, unused);
   if (!header) return header.error();
-  if (header->body_bytes < kHeaderBytes ||
-      header->body_bytes > file.size()) {
+  if (header->body_bytes < kHeaderBytes || header->body_bytes > file.size()) {
     return Wrong("shorter than it says");
   }
   ManifestEnvelope envelope;

@@ -60,13 +60,14 @@ Status FrameDecoder::Decode(std::span<const std::byte> frame,
     return CorruptFrame("does not state a size of " +
                         std::to_string(content.size()) + " bytes");
   }
-  const size_t length = ZSTD_findFrameCompressedSize(frame.data(), frame.size());
+  const size_t length =
+      ZSTD_findFrameCompressedSize(frame.data(), frame.size());
   if (ZSTD_isError(length) || length != frame.size()) {
     return CorruptFrame("not exactly one");
   }
-  const size_t size = ZSTD_decompressDCtx(
-      context_.get(), content.data(), content.size(), frame.data(),
-      frame.size());
+  const size_t size =
+      ZSTD_decompressDCtx(context_.get(), content.data(), content.size(),
+                          frame.data(), frame.size());
   if (ZSTD_isError(size)) return CorruptFrame(ZSTD_getErrorName(size));
   if (size != content.size()) return CorruptFrame("content is short");
   return OkStatus();

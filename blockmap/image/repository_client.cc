@@ -95,9 +95,9 @@ Result<std::vector<std::byte>> RepositoryClient::Get(const std::string& url,
   curl_easy_getinfo(it, CURLINFO_RESPONSE_CODE, &status);
   if (code == CURLE_HTTP_RETURNED_ERROR) {
     const bool missing = status == 404 || status == 410;
-    return Error{missing ? ErrorCode::kNotFound : ErrorCode::kUnavailable,
-                 url + ": the server answers with status " +
-                     std::to_string(status)};
+    return Error{
+        missing ? ErrorCode::kNotFound : ErrorCode::kUnavailable,
+        url + ": the server answers with status " + std::to_string(status)};
   }
   return Error{ErrorCode::kUnavailable, url + ": " + curl_easy_strerror(code)};
 }
@@ -130,7 +130,8 @@ Result<FetchedManifest> RepositoryClient::FetchFrom(
   std::string version = image.version;
   std::optional<Sha256> digest;
   if (version.empty()) {
-    const std::string url = Slashed(server) + "images/" + image.name + "/latest";
+    const std::string url =
+        Slashed(server) + "images/" + image.name + "/latest";
     const auto file = Get(url, kLatestBytesMax);
     if (!file) return file.error();
     const auto latest = OpenLatest(*file, image.name, keys);

@@ -13,8 +13,7 @@ constexpr std::chrono::milliseconds kBackOffMax(15000);
 Executor::Duration BackOff(uint32_t failures, std::mt19937_64& random) {
   const uint32_t doublings = std::min(failures > 0 ? failures - 1 : 0, 16U);
   const auto full = std::min(kBackOffFirst * (1 << doublings), kBackOffMax);
-  std::uniform_int_distribution<int64_t> spread(full.count() / 2,
-                                                full.count());
+  std::uniform_int_distribution<int64_t> spread(full.count() / 2, full.count());
   return std::chrono::milliseconds(spread(random));
 }
 

@@ -61,8 +61,8 @@ Result<KeyId> IdOf(EVP_PKEY* key) {
   unsigned char* der = nullptr;
   const int size = i2d_PUBKEY(key, &der);
   if (size <= 0) return Error{ErrorCode::kInvalid, "key: cannot be encoded"};
-  const Sha256 digest = Sha256Of(
-      std::as_bytes(std::span(der, static_cast<size_t>(size))));
+  const Sha256 digest =
+      Sha256Of(std::as_bytes(std::span(der, static_cast<size_t>(size))));
   OPENSSL_free(der);
   KeyId id{};
   std::copy_n(digest.begin(), id.size(), id.begin());
@@ -126,9 +126,8 @@ Status FromHex(std::string_view text, std::span<std::byte> out) {
     return -1;
   };
   if (text.size() != out.size() * 2) {
-    return Error{ErrorCode::kInvalid, "expected " +
-                                          std::to_string(out.size() * 2) +
-                                          " hex digits"};
+    return Error{ErrorCode::kInvalid,
+                 "expected " + std::to_string(out.size() * 2) + " hex digits"};
   }
   for (size_t i = 0; i < out.size(); ++i) {
     const int high = digit(text[2 * i]);
@@ -246,9 +245,9 @@ Result<Signature> PrivateKey::Sign(std::span<const std::byte> message) const {
 }
 
 const PublicKey* TrustedKeys::Find(const KeyId& id) const {
-  const auto found = std::find_if(
-      keys_.begin(), keys_.end(),
-      [&id](const PublicKey& key) { return key.id() == id; });
+  const auto found =
+      std::find_if(keys_.begin(), keys_.end(),
+                   [&id](const PublicKey& key) { return key.id() == id; });
   return found == keys_.end() ? nullptr : &*found;
 }
 

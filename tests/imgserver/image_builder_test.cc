@@ -42,17 +42,17 @@ class ImageBuilderTest : public ImageTest {
       std::vector<std::byte> content(grid.bytes_of(chunk));
       if (const auto* entry = manifest.Find(ImageChunk{chunk})) {
         const auto& pack = manifest.content().packs[entry->pack];
-        const auto bytes = ReadWholeFile(repository->pack_path(pack.digest),
-                                         kPackBytesMax);
+        const auto bytes =
+            ReadWholeFile(repository->pack_path(pack.digest), kPackBytesMax);
         ASSERT_TRUE(bytes);
         ASSERT_TRUE(decoder.DecodeVerified(
             std::span(*bytes).subspan(entry->pack_offset, entry->packed_bytes),
             entry->digest, content));
       }
-      ASSERT_EQ(std::memcmp(content.data(),
-                            original.data() + grid.offset_of(chunk),
-                            content.size()),
-                0)
+      ASSERT_EQ(
+          std::memcmp(content.data(), original.data() + grid.offset_of(chunk),
+                      content.size()),
+          0)
           << "chunk " << chunk;
     }
   }
@@ -241,8 +241,7 @@ TEST_F(ImageBuilderTest, VerifyFindsEveryKindOfDamage) {
   ASSERT_TRUE(Build(Options(MakeDisk("disk"), "1.0")));
   const Manifest manifest = Load("1.0");
   const auto repository = Repository::Open(Path("repo"));
-  const auto pack =
-      repository->pack_path(manifest.content().packs[0].digest);
+  const auto pack = repository->pack_path(manifest.content().packs[0].digest);
   Flip(pack, 12345);
   EXPECT_EQ(Verify().faults.size(), 1U);
   Flip(pack, 12345);

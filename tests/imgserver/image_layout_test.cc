@@ -34,15 +34,14 @@ TEST_F(ImageLayoutTest, EspAndBootAreFoundAndPinned) {
   const auto layout = Read(MakeDisk("disk"));
   ASSERT_TRUE(layout) << layout.error().message;
   EXPECT_EQ(layout->pinned,
-            (std::vector<ByteExtent>{{1 << 20, 1 << 20},
-                                     {2 << 20, 8 << 20},
-                                     {10 << 20, 16 << 20}}));
-  EXPECT_TRUE(Covers(layout->boot, 1 << 20));        // boot code
-  EXPECT_TRUE(Covers(layout->boot, 2 << 20));        // FAT
-  EXPECT_TRUE(Covers(layout->boot, 10 << 20));       // ext4
-  EXPECT_TRUE(Covers(layout->boot, 26 << 20));       // root's superblock
-  EXPECT_FALSE(Covers(layout->boot, 9 << 20));       // free in the ESP
-  EXPECT_FALSE(Covers(layout->boot, 40 << 20));      // in the root
+            (std::vector<ByteExtent>{
+                {1 << 20, 1 << 20}, {2 << 20, 8 << 20}, {10 << 20, 16 << 20}}));
+  EXPECT_TRUE(Covers(layout->boot, 1 << 20));    // boot code
+  EXPECT_TRUE(Covers(layout->boot, 2 << 20));    // FAT
+  EXPECT_TRUE(Covers(layout->boot, 10 << 20));   // ext4
+  EXPECT_TRUE(Covers(layout->boot, 26 << 20));   // root's superblock
+  EXPECT_FALSE(Covers(layout->boot, 9 << 20));   // free in the ESP
+  EXPECT_FALSE(Covers(layout->boot, 40 << 20));  // in the root
 }
 
 TEST_F(ImageLayoutTest, BootPartitionCanBeNamed) {
@@ -93,20 +92,17 @@ TEST_F(ImageLayoutTest, MbrDiskWithBootCodeInTheGap) {
   EXPECT_TRUE(Covers(layout->boot, 512));
   EXPECT_TRUE(Covers(layout->boot, 70000));
   EXPECT_FALSE(Covers(layout->boot, 800000));
-  EXPECT_EQ(layout->pinned,
-            (std::vector<ByteExtent>{{1 << 20, 16 << 20}}));
+  EXPECT_EQ(layout->pinned, (std::vector<ByteExtent>{{1 << 20, 16 << 20}}));
   EXPECT_EQ(layout->table.table_extents.back(), (ByteExtent{0, 512}));
 }
 
 TEST_F(ImageLayoutTest, LinkToAKernelIsNoBootDirectory) {
   Run("mkdir -p root/boot && ln -s boot/vmlinuz-6 root/vmlinuz"
       " && truncate -s 8M fs && mkfs.ext4 -q -d root fs");
-  EXPECT_EQ(*FindBootDirectory(Path("fs"), {0, 8 << 20}),
-            BootDirectory::kNone);
+  EXPECT_EQ(*FindBootDirectory(Path("fs"), {0, 8 << 20}), BootDirectory::kNone);
   Run("touch root/vmlinuz-7 && rm fs && truncate -s 8M fs"
       " && mkfs.ext4 -q -d root fs");
-  EXPECT_EQ(*FindBootDirectory(Path("fs"), {0, 8 << 20}),
-            BootDirectory::kRoot);
+  EXPECT_EQ(*FindBootDirectory(Path("fs"), {0, 8 << 20}), BootDirectory::kRoot);
 }
 
 }  // namespace

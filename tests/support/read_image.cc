@@ -89,13 +89,14 @@ int Run(const Options& options) {
   const auto statistics = (*source)->statistics();
   const double content = static_cast<double>(manifest->data_chunk_count()) *
                          manifest->grid().chunk_bytes;
-  std::printf("%llu chunks differ; %llu requests, %llu retries, %.0f MB "
-              "received, %.0f MB/s of content\n",
-              static_cast<unsigned long long>(walk.differing),
-              static_cast<unsigned long long>(statistics.requests),
-              static_cast<unsigned long long>(statistics.retries),
-              static_cast<double>(statistics.bytes_received) / 1e6,
-              content / 1e6 / seconds);
+  std::printf(
+      "%llu chunks differ; %llu requests, %llu retries, %.0f MB "
+      "received, %.0f MB/s of content\n",
+      static_cast<unsigned long long>(walk.differing),
+      static_cast<unsigned long long>(statistics.requests),
+      static_cast<unsigned long long>(statistics.retries),
+      static_cast<double>(statistics.bytes_received) / 1e6,
+      content / 1e6 / seconds);
   return walk.differing == 0 ? 0 : 1;
 }
 

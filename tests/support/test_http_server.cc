@@ -177,8 +177,8 @@ bool TestHttpServer::Answer(int fd, const Request& request, Fault fault) {
   const bool ranged = request.end > 0 && fault != Fault::kWholeFile &&
                       fault != Fault::kWrongWhole;
   uint64_t begin = ranged ? request.begin : 0;
-  uint64_t end = ranged ? std::min<uint64_t>(request.end, file.size())
-                        : file.size();
+  uint64_t end =
+      ranged ? std::min<uint64_t>(request.end, file.size()) : file.size();
   if (fault == Fault::kWrongRange) {
     ++begin;
     if (end < file.size()) ++end;
@@ -187,8 +187,8 @@ bool TestHttpServer::Answer(int fd, const Request& request, Fault fault) {
   std::vector<std::byte> body(file.begin() + static_cast<long>(begin),
                               file.begin() + static_cast<long>(end));
   if (fault == Fault::kFlippedBit) body[body.size() / 2] ^= std::byte{1};
-  std::string head = ranged ? "HTTP/1.1 206 Partial Content\r\n"
-                            : "HTTP/1.1 200 OK\r\n";
+  std::string head =
+      ranged ? "HTTP/1.1 206 Partial Content\r\n" : "HTTP/1.1 200 OK\r\n";
   if (ranged) {
     head += "Content-Range: bytes " + std::to_string(begin) + "-" +
             std::to_string(end - 1) + "/" + std::to_string(file.size()) +

@@ -30,18 +30,18 @@ class TestHttpServer {
   };
   enum class Fault {
     kNone,
-    kWrongRange,     // Content-Range of the bytes one further on
-    kWholeFile,      // 200 and everything
-    kWrongWhole,     // 200 and everything but the last byte
-    kShortBody,      // closes after half of the body
-    kLongBody,       // says the right range, sends more, then closes
-    kFlippedBit,     // in the middle of the body
-    kStall,          // half of the body, then nothing
-    kSilent,         // nothing at all
-    kNotFound,       // 404
-    kUnavailable,    // 503
-    kEncoded,        // Content-Encoding: gzip
-    kHangUp,         // closes without an answer
+    kWrongRange,   // Content-Range of the bytes one further on
+    kWholeFile,    // 200 and everything
+    kWrongWhole,   // 200 and everything but the last byte
+    kShortBody,    // closes after half of the body
+    kLongBody,     // says the right range, sends more, then closes
+    kFlippedBit,   // in the middle of the body
+    kStall,        // half of the body, then nothing
+    kSilent,       // nothing at all
+    kNotFound,     // 404
+    kUnavailable,  // 503
+    kEncoded,      // Content-Encoding: gzip
+    kHangUp,       // closes without an answer
   };
 
   TestHttpServer();

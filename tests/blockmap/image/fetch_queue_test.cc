@@ -122,8 +122,8 @@ TEST_F(FetchQueueTest, FailedFrameWaitsAndGoesAlone) {
 TEST(BackOffTest, GrowsToALimit) {
   std::mt19937_64 random(1);
   for (uint32_t n = 1; n < 100; ++n) {
-    const auto full = std::min<int64_t>(15000, n < 20 ? 200LL << (n - 1)
-                                                      : 15000);
+    const auto full =
+        std::min<int64_t>(15000, n < 20 ? 200LL << (n - 1) : 15000);
     const auto wait = BackOff(n, random);
     EXPECT_GE(wait, milliseconds(full / 2)) << n;
     EXPECT_LE(wait, milliseconds(full)) << n;

@@ -34,8 +34,7 @@ class HttpChunkSourceTest : public testing::Test {
   }
 
   void Open() {
-    source_ = std::move(
-        *HttpChunkSource::Create(*loop_, manifest_, options_));
+    source_ = std::move(*HttpChunkSource::Create(*loop_, manifest_, options_));
   }
   Result<AlignedBuffer> Fetch(uint64_t chunk,
                               FetchClass fetch_class = FetchClass::kDemand) {
