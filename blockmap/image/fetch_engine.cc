@@ -138,16 +138,19 @@ FetchClass FetchEngine::LowestAllowed() const {
           ? options_.requests_max - options_.requests_for_demand
           : 1;
   size_t not_demand = 0;
+  size_t backfill_requests = 0;
   uint64_t backfill_bytes = 0;
   for (const auto& transfer : transfers_) {
     const FetchClass fetch_class = transfer->fetch_class();
     not_demand += fetch_class != FetchClass::kDemand;
     if (fetch_class == FetchClass::kBackfill) {
+      ++backfill_requests;
       backfill_bytes += transfer->size();
     }
   }
   if (not_demand >= others) return FetchClass::kDemand;
   const bool backfill = !backfill_paused_ && Now() >= backfill_not_before_ &&
+                        backfill_requests < options_.backfill_requests_max &&
                         backfill_bytes < options_.backfill_bytes_max;
   return backfill ? FetchClass::kBackfill : FetchClass::kReadAhead;
 }

@@ -26,7 +26,8 @@ struct FetchOptions {
   unsigned requests_max = 8;  // at once
   // Of these, so many are left for demand, ...
   unsigned requests_for_demand = 2;
-  // ... and backfill has so many bytes under way.
+  // ... and backfill has so few, which makes them large, with so many bytes.
+  unsigned backfill_requests_max = 4;
   uint64_t backfill_bytes_max = 8 << 20;
   unsigned worker_count = 2;
   std::chrono::milliseconds stall_timeout{15000};
