@@ -54,12 +54,11 @@ Task<Status> CheckChunk(const Job& job, const OpenedMigration& migration,
   }
   AlignedBuffer data(image.bytes_of(held.chunk.value));
   const DiskChunk place = held.state.location.chunk();
-  const auto read = co_await job.device.Read(
-      image.offset_of(place.value), data.span());
+  const auto read =
+      co_await job.device.Read(image.offset_of(place.value), data.span());
   const std::string name = "image chunk " + std::to_string(held.chunk.value) +
                            " in disk chunk " + std::to_string(place.value);
-  const bool armed =
-      migration.store->superblock().phase >= Phase::kArmed;
+  const bool armed = migration.store->superblock().phase >= Phase::kArmed;
   if (!read) {
     findings.wrong.push_back(name + ": " + read.error().message);
   } else if (Matches(*migration.manifest, held.chunk, data.span())) {
@@ -97,7 +96,8 @@ std::string Report(const Findings& findings) {
       << findings.touched << " boot chunks were written to since arming\n"
       << findings.source_readable
       << " chunks of the old system lie in the region and can be read\n";
-  for (const std::string& wrong : findings.wrong) out << "WRONG: " << wrong << "\n";
+  for (const std::string& wrong : findings.wrong)
+    out << "WRONG: " << wrong << "\n";
   return out.str();
 }
 

@@ -43,12 +43,8 @@ class Session {
           const CommandOptions& options)
       : device_(std::move(device)),
         stops_(options.stop_at),
-        job_{disk,
-             device_,
-             SerialDigest(disk, options.serial),
-             stops_,
-             progress_,
-             options.batch_chunks} {}
+        job_{disk,   device_,   SerialDigest(disk, options.serial),
+             stops_, progress_, options.batch_chunks} {}
 
   PosixBlockDevice device_;
   StopPoints stops_;
@@ -150,10 +146,10 @@ Task<Result<Plan>> PlanFor(const Job& job, const CommandOptions& options,
                            ImageAccess& access) {
   const auto located = co_await Locate(job);
   if (!located) co_return located.error();
-  if (located->superblock &&
-      (located->by != Located::By::kRegionFile)) {
+  if (located->superblock && (located->by != Located::By::kRegionFile ||
+                              located->superblock->phase == Phase::kParked)) {
     co_return Error{ErrorCode::kRefused,
-                    "a migration is under way on this disk already; bootagent "
+                    "there is a migration on this disk already; bootagent "
                     "status shows it"};
   }
   const auto image = co_await access.FetchManifest();
@@ -195,9 +191,8 @@ Status RunPlan(CommandOptions options) {
   if (!plan) return plan.error();
   const std::string json = PlanJson(*plan, options.servers);
   if (!options.plan_out.empty()) {
-    auto s = WriteFileDurably(options.plan_out,
-                              std::as_bytes(std::span(json)), 0644,
-                              IfExists::kReplace);
+    auto s = WriteFileDurably(options.plan_out, std::as_bytes(std::span(json)),
+                              0644, IfExists::kReplace);
     if (!s) return s;
   }
   std::cout << (options.json ? json : PlanText(*plan));
@@ -283,8 +278,8 @@ Status RunStatus(const CommandOptions& options) {
   auto session = Session::Open(options, OpenMode::kReadOnly);
   if (!session) return session.error();
   const Job& job = (*session)->job();
-  const auto text = options.json ? RunInline(StatusJson(job))
-                                 : RunInline(StatusText(job));
+  const auto text =
+      options.json ? RunInline(StatusJson(job)) : RunInline(StatusText(job));
   if (!text) return text.error();
   std::cout << *text;
   return OkStatus();
@@ -308,8 +303,7 @@ Status RunBootDisk(const CommandOptions& options) {
   }
   auto session = Session::Open(options, OpenMode::kReadOnly);
   if (!session) return session.error();
-  const auto table =
-      RunInline(ReadPartitionTable((*session)->job().device));
+  const auto table = RunInline(ReadPartitionTable((*session)->job().device));
   if (!table) return table.error();
   return efi.StartNextFrom(*table);
 }

@@ -24,8 +24,9 @@ Status Lock(int fd, int operation, const std::string& path) {
     std::this_thread::sleep_for(kLockPause);
   }
   return Error{ErrorCode::kRefused,
-               path + " is in use by another bootagent or streamd: let it end "
-                      "first"};
+               path +
+                   " is in use by another bootagent or streamd: let it end "
+                   "first"};
 }
 
 }  // namespace

@@ -135,7 +135,8 @@ std::optional<uint16_t> BootNumber(const std::string& file) {
     const char c = file[i];
     const bool digit = c >= '0' && c <= '9';
     if (!digit && !(c >= 'A' && c <= 'F')) return std::nullopt;
-    number = static_cast<uint16_t>(number * 16 + (digit ? c - '0' : c - 'A' + 10));
+    number =
+        static_cast<uint16_t>(number * 16 + (digit ? c - '0' : c - 'A' + 10));
   }
   return number;
 }

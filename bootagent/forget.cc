@@ -10,8 +10,8 @@ namespace bootstream {
 Task<Status> Forget(const Job& job) {
   const auto located = co_await Locate(job);
   if (!located) co_return located.error();
-  const bool elsewhere = located->by == Located::By::kStub ||
-                         located->by == Located::By::kAnchor;
+  const bool elsewhere =
+      located->by == Located::By::kStub || located->by == Located::By::kAnchor;
   if (elsewhere) {
     co_return Error{ErrorCode::kRefused,
                     "a migration is under way on this disk; bootagent rollback "

@@ -10,8 +10,8 @@ namespace bootstream {
 namespace {
 
 // The chunk size is known only when the superblock has been found.
-constexpr std::array<uint32_t, 3> kChunkSizes{
-    kChunkBytesDefault, kChunkBytesMin, kChunkBytesMax};
+constexpr std::array<uint32_t, 3> kChunkSizes{kChunkBytesDefault,
+                                              kChunkBytesMin, kChunkBytesMax};
 
 bool SameDisk(const Job& job, const DiskIdentity& known) {
   const Sha256 none{};
@@ -76,8 +76,8 @@ Task<Result<OpenedMigration>> OpenMigration(const Job& job,
   auto file = co_await MapStore::ReadManifest(job.device, superblock);
   if (!file) co_return file.error();
   opened.manifest_file = std::move(*file);
-  auto manifest = Manifest::OpenPinned(opened.manifest_file,
-                                       superblock.manifest_digest);
+  auto manifest =
+      Manifest::OpenPinned(opened.manifest_file, superblock.manifest_digest);
   if (!manifest) co_return manifest.error();
   opened.manifest = std::make_shared<const Manifest>(std::move(*manifest));
   auto store = co_await MapStore::Open(job.device, superblock,

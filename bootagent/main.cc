@@ -14,8 +14,9 @@ constexpr int kUsage = 2;
 void AddDisk(CLI::App& command, CommandOptions& options) {
   command.add_option("--disk", options.disk,
                      "disk or disk file; may be left out where there is one");
-  command.add_option("--serial", options.serial,
-                     "serial number of a disk file, which has none")
+  command
+      .add_option("--serial", options.serial,
+                  "serial number of a disk file, which has none")
       ->group("");
 }
 
@@ -65,7 +66,8 @@ void DefinePlanning(CLI::App& app, Parsed& parsed) {
       "migrate", "move this disk to an image, or go on with that");
   AddImage(*migrate, options);
   AddStops(*migrate, options);
-  migrate->add_option("--plan", options.plan_in, "as bootagent plan --out said");
+  migrate->add_option("--plan", options.plan_in,
+                      "as bootagent plan --out said");
   migrate->add_flag("--yes", options.yes, "do not ask");
   migrate->add_flag("--dry-run", options.dry_run, "only print the plan");
   migrate->add_flag("--json", options.json, "with --dry-run: print JSON");
@@ -74,9 +76,9 @@ void DefinePlanning(CLI::App& app, Parsed& parsed) {
 
 void DefineOthers(CLI::App& app, Parsed& parsed) {
   CommandOptions& options = parsed.options;
-  auto* rollback =
-      app.add_subcommand("rollback", "put the old system back, or go on with "
-                                     "that; the new one stays, parked");
+  auto* rollback = app.add_subcommand("rollback",
+                                      "put the old system back, or go on with "
+                                      "that; the new one stays, parked");
   AddDisk(*rollback, options);
   AddStops(*rollback, options);
   rollback->add_flag("--yes", options.yes, "do not ask");
@@ -95,8 +97,8 @@ void DefineOthers(CLI::App& app, Parsed& parsed) {
       "check", "compare what is on the disk with what should be");
   AddDisk(*check, options);
   check->callback([&] { parsed.command = RunCheck; });
-  auto* boot = app.add_subcommand(
-      "boot-disk", "let the next start be from the disk (UEFI)");
+  auto* boot = app.add_subcommand("boot-disk",
+                                  "let the next start be from the disk (UEFI)");
   AddDisk(*boot, options);
   boot->callback([&] { parsed.command = RunBootDisk; });
 }

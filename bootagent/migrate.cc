@@ -163,8 +163,8 @@ Task<Status> Migration::Advance() {
 }
 
 Task<Status> Migration::Stage() {
-  const auto source = access_.Source(
-      image_.manifest, store_->superblock().server_urls);
+  const auto source =
+      access_.Source(image_.manifest, store_->superblock().server_urls);
   if (!source) co_return source.error();
   auto s = co_await StageBootSet(job_, *store_, *image_.manifest, **source);
   if (!s) co_return s;
@@ -176,15 +176,15 @@ Task<Status> Migration::RelocateOccupants() {
   if (!table) co_return table.error();
   const auto anchor = ChooseAnchor(store_->disk_grid(), *image_.manifest);
   if (!anchor) co_return anchor.error();
-  auto chunks = ChunksToRelocate(
-      SpecialChunks(*table, store_->disk_grid(), *anchor), *image_.manifest,
-      store_->region().base());
+  auto chunks =
+      ChunksToRelocate(SpecialChunks(*table, store_->disk_grid(), *anchor),
+                       *image_.manifest, store_->region().base());
   std::erase_if(chunks, [this](DiskChunk chunk) {
     return store_->map().Relocated(chunk).has_value();
   });
   job_.progress.Start("relocate", chunks.size(), Progress::Unit::kItems);
-  auto s = co_await Relocate(job_.device, *store_, chunks,
-                             job_.Mover("relocate"));
+  auto s =
+      co_await Relocate(job_.device, *store_, chunks, job_.Mover("relocate"));
   if (!s) co_return s;
   job_.progress.Finish();
   co_return co_await Record(Phase::kRelocated);
@@ -223,15 +223,15 @@ Task<Status> Migration::BringHome() {
     // Reserved already where its occupant was relocated.
     if (store_->region().OccupantOf(home).use != ChunkUse::kReserved &&
         !store_->AllocateAt(home)) {
-      co_return Error{ErrorCode::kCorrupt,
-                      "the home of boot chunk " + std::to_string(chunk.value) +
-                          " is not free"};
+      co_return Error{ErrorCode::kCorrupt, "the home of boot chunk " +
+                                               std::to_string(chunk.value) +
+                                               " is not free"};
     }
     moves.push_back({chunk, home});
   }
   job_.progress.Start("write", moves.size(), Progress::Unit::kItems);
-  auto s = co_await MoveImageChunks(job_.device, *store_, moves,
-                                    job_.Mover("home"));
+  auto s =
+      co_await MoveImageChunks(job_.device, *store_, moves, job_.Mover("home"));
   if (s) s = co_await WriteAroundTables(job_, *store_, *image_.manifest);
   if (!s) co_return s;
   job_.progress.Finish();

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "blockmap/base/progress.h"
+#include "blockmap/map/map_store.h"
 #include "bootagent/plan_steps.h"
 
 namespace bootstream {
@@ -16,13 +17,11 @@ constexpr uint64_t kGiB = uint64_t{1} << 30;
 constexpr uint64_t kWorkingChunksMin = 64;
 // An extent of a file gives up to two chunks' worth of edges away.
 constexpr uint64_t kExpectedExtents = 16;
+// A region in more pieces than this needs more room for its list.
+constexpr uint64_t kRegionExtentsMax = 4096;
 
 Error Refused(std::string message) {
   return Error{ErrorCode::kRefused, std::move(message)};
-}
-
-uint64_t DivideUp(uint64_t value, uint64_t by) {
-  return value / by + (value % by != 0);
 }
 
 std::string Where(const ProbedPartition& partition) {
@@ -72,8 +71,7 @@ Result<const ProbedPartition*> ChooseSource(const Facts& facts,
                                             const PlanOptions& options) {
   const ProbedPartition* best = nullptr;
   for (const ProbedPartition& partition : facts.disk.partitions) {
-    const bool named =
-        options.region_partition == partition.partition.number;
+    const bool named = options.region_partition == partition.partition.number;
     if (options.region_partition && !named) continue;
     if (!partition.ext || !partition.ext->has_extents) {
       if (!named) continue;
@@ -115,17 +113,6 @@ uint64_t BootChunkCount(const Manifest& manifest) {
   return count;
 }
 
-// Two superblocks, and two each of journal, checkpoint and manifest: the new
-// one is written before the old one is free.
-uint64_t MetadataChunks(const Facts& facts, const Grid& image,
-                        uint64_t relocations, const PlanOptions& options) {
-  const uint64_t payload = image.chunk_bytes - kBlockBytes;
-  const uint64_t checkpoint =
-      64 * 1024 + 16 * relocations + 25 * image.chunk_count();
-  return 2 + 2 * options.journal_chunks + 2 * DivideUp(checkpoint, payload) +
-         2 * DivideUp(facts.manifest_bytes, payload);
-}
-
 Account MakeAccount(const Facts& facts, const Manifest& manifest,
                     uint64_t special, const PlanOptions& options) {
   Account account;
@@ -133,8 +120,9 @@ Account MakeAccount(const Facts& facts, const Manifest& manifest,
   account.image_data = manifest.data_chunk_count();
   account.boot_set = BootChunkCount(manifest);
   account.relocations = account.boot_set + special;
-  account.metadata = MetadataChunks(facts, manifest.grid(),
-                                    account.relocations, options);
+  account.metadata =
+      MapStore::MetadataChunks(manifest.grid(), facts.manifest_bytes,
+                               kRegionExtentsMax, options.journal_chunks);
   account.spare = options.spare_chunks;
   return account;
 }
@@ -167,13 +155,13 @@ Status SizeRegion(Plan& plan, const PlanOptions& options) {
       plan.guaranteed || options.when_full == WhenFull::kUnset ? full : least,
       plan.disk_grid);
   if (wanted > available) {
-    std::string message =
-        "the region does not fit: partition " +
-        std::to_string(plan.source_partition) + " can give " +
-        FormatBytes(available) + " (" + FormatBytes(free) + " free, " +
-        FormatBytes(plan.headroom_bytes) + " stay free), " +
-        FormatBytes(wanted) + " are needed, " +
-        FormatBytes(wanted - available) + " are missing";
+    std::string message = "the region does not fit: partition " +
+                          std::to_string(plan.source_partition) + " can give " +
+                          FormatBytes(available) + " (" + FormatBytes(free) +
+                          " free, " + FormatBytes(plan.headroom_bytes) +
+                          " stay free), " + FormatBytes(wanted) +
+                          " are needed, " + FormatBytes(wanted - available) +
+                          " are missing";
     if (options.when_full == WhenFull::kUnset &&
         FileBytesFor(least, plan.disk_grid) <= available) {
       message +=
@@ -282,6 +270,7 @@ Result<Plan> MakePlan(const Facts& facts, const Manifest& manifest,
   if (!anchor) return anchor.error();
   plan.anchor_offset = *anchor;
   plan.special = SpecialChunks(facts.disk.table, plan.disk_grid, *anchor);
+  plan.journal_chunks = options.journal_chunks;
   plan.account = MakeAccount(facts, manifest, plan.special.size(), options);
   plan.give_up_source = options.when_full == WhenFull::kGiveUpSource;
   if (auto s = SizeRegion(plan, options); !s) return s.error();

@@ -44,11 +44,11 @@ struct PlanOptions {
 
 // Everything that will take room in the region, in chunks.
 struct Account {
-  uint64_t image = 0;       // all of it, used or not
-  uint64_t image_data = 0;  // what is not zero
-  uint64_t boot_set = 0;    // staged first, then at home
+  uint64_t image = 0;        // all of it, used or not
+  uint64_t image_data = 0;   // what is not zero
+  uint64_t boot_set = 0;     // staged first, then at home
   uint64_t relocations = 0;  // at most
-  uint64_t metadata = 0;     // superblocks, journals, checkpoints, manifests
+  uint64_t metadata = 0;     // superblocks, journals, checkpoints, manifest
   uint64_t spare = 0;
   uint64_t region = 0;  // what the file must yield, in whole chunks
   // What is left for the image and its writes once boot set, relocations,
@@ -79,6 +79,7 @@ struct Plan {
   uint64_t headroom_bytes = 0;
   uint64_t anchor_offset = 0;
   std::vector<DiskChunk> special;  // SpecialChunks()
+  uint32_t journal_chunks = 8;
   Account account;
   bool guaranteed = false;
   bool give_up_source = false;
@@ -112,8 +113,8 @@ std::vector<DiskChunk> ChunksToRelocate(std::span<const DiskChunk> special,
 Status CheckRegion(const Plan& plan, const Manifest& manifest,
                    std::span<const DiskExtent> base);
 
-// The byte offset of the anchor (format.md 2.2).  kRefused: neither candidate is
-// free in the image.
+// The byte offset of the anchor (format.md 2.2).  kRefused: neither candidate
+// is free in the image.
 Result<uint64_t> ChooseAnchor(const Grid& disk, const Manifest& manifest);
 
 // Image chunks that a sector of the image's partition tables lies in.

@@ -18,8 +18,9 @@ std::string Chunks(uint64_t count, const Plan& plan) {
 }
 
 void Row(std::ostream& out, const std::string& name, const std::string& text) {
-  out << "  " << name << std::string(name.size() < 22 ? 22 - name.size() : 1, ' ')
-      << text << "\n";
+  out << "  " << name
+      << std::string(name.size() < 22 ? 22 - name.size() : 1, ' ') << text
+      << "\n";
 }
 
 std::string WhenFullText(const Plan& plan) {
@@ -80,20 +81,21 @@ std::string PlanText(const Plan& plan) {
   out << "Plan for " << plan.disk << ": " << plan.image_name << " "
       << plan.image_version << ", " << FormatBytes(plan.image.size_bytes)
       << "\n\nRoom\n";
-  Row(out, "image", Chunks(a.image, plan) + ", of which " +
-                        Chunks(a.image_data, plan) + " hold data");
+  Row(out, "image",
+      Chunks(a.image, plan) + ", of which " + Chunks(a.image_data, plan) +
+          " hold data");
   Row(out, "boot set", Chunks(a.boot_set, plan) + ", staged first");
   Row(out, "relocations", "at most " + Chunks(a.relocations, plan));
   Row(out, "metadata", Chunks(a.metadata, plan));
   Row(out, "spare", Chunks(a.spare, plan));
-  Row(out, "region", FormatBytes(plan.region_file_bytes) + " of " +
-                         FormatBytes(plan.source_free_bytes) +
-                         " free on partition " +
-                         std::to_string(plan.source_partition) + "; " +
-                         FormatBytes(plan.headroom_bytes) + " stay free");
-  Row(out, "room for the image", Chunks(a.room_for_image, plan) +
-                                     (plan.guaranteed ? ", guaranteed"
-                                                      : ", not guaranteed"));
+  Row(out, "region",
+      FormatBytes(plan.region_file_bytes) + " of " +
+          FormatBytes(plan.source_free_bytes) + " free on partition " +
+          std::to_string(plan.source_partition) + "; " +
+          FormatBytes(plan.headroom_bytes) + " stay free");
+  Row(out, "room for the image",
+      Chunks(a.room_for_image, plan) +
+          (plan.guaranteed ? ", guaranteed" : ", not guaranteed"));
   Row(out, "when it is full", WhenFullText(plan));
   out << "\nSteps\n";
   for (const PlanStep& step : plan.steps) Row(out, step.name, step.text);

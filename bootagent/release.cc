@@ -44,8 +44,7 @@ Result<AllocatedRegion> AllocateRegion(const Job& job, const Plan& plan,
     // An extent loses up to a chunk at each edge.
     const uint64_t more =
         (extents->size() + 16) * 2 * uint64_t{plan.disk_grid.chunk_bytes};
-    if (attempt == kGrowAttempts ||
-        bytes + more > plan.region_file_bytes_max) {
+    if (attempt == kGrowAttempts || bytes + more > plan.region_file_bytes_max) {
       return status.error();
     }
     bytes += more;
@@ -54,8 +53,7 @@ Result<AllocatedRegion> AllocateRegion(const Job& job, const Plan& plan,
 
 Result<Uuid> RandomUuid() {
   Uuid id{};
-  if (::getrandom(id.data(), id.size(), 0) !=
-      static_cast<ssize_t>(id.size())) {
+  if (::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size())) {
     return ErrnoError(errno, "getrandom");
   }
   return id;
@@ -146,6 +144,8 @@ Task<Result<std::unique_ptr<MapStore>>> Release(
   options.region = ToExtents(region->chunks);
   options.manifest_file = image.file;
   options.image = FactsOf(image.manifest);
+  options.journal_chunks = plan.journal_chunks;
+  options.spare_chunks = plan.account.spare;
   options.superblock_order = std::move(region->chunks);
   auto store = co_await MapStore::Create(job.device, std::move(options));
   if (!store) co_return store.error();

@@ -261,7 +261,8 @@ Task<Status> RollbackRun::RestoreAnchorChunk() {
   }
   std::vector<DiskChunk> left = Relocated();
   if (auto s = co_await ClaimPlaces(left); !s) co_return s;
-  std::erase_if(left, [this](DiskChunk c) { return table_chunks_.contains(c); });
+  std::erase_if(left,
+                [this](DiskChunk c) { return table_chunks_.contains(c); });
   auto s = co_await RestoreSource(job_.device, *store_, left, {}, true,
                                   job_.Mover("anchor-chunk"));
   if (!s) co_return s;

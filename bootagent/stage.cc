@@ -17,8 +17,7 @@ struct Staged {
 
 Task<Status> FetchAndWrite(const Job& job, const Grid& grid,
                            ChunkSource& source, Staged& staged) {
-  auto content =
-      co_await source.Fetch(staged.chunk, FetchClass::kDemand);
+  auto content = co_await source.Fetch(staged.chunk, FetchClass::kDemand);
   if (!content) co_return content.error();
   staged.content = std::move(*content);
   auto s = co_await job.device.Write(grid.offset_of(staged.place.value),

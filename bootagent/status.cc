@@ -94,7 +94,8 @@ Json FullJson(const Job& job, const Located& located,
                                superblock.superblock_chunks[1].value};
   json["region"] = Json::array();
   for (const DiskExtent& extent : migration.store->region().base()) {
-    json["region"].push_back({{"first", extent.first}, {"count", extent.count}});
+    json["region"].push_back(
+        {{"first", extent.first}, {"count", extent.count}});
   }
   json["relocations"] = Json::array();
   for (const auto& [source, now] : migration.store->map().relocations()) {
@@ -123,21 +124,23 @@ std::string FullText(const Job& job, const Located& located,
   Row(out, "phase",
       std::string(PhaseName(superblock.phase)) + ", found by " +
           FoundBy(located.by));
-  Row(out, "image", superblock.image_name + " " +
-                        migration.manifest->content().version + ", " +
-                        FormatBytes(superblock.image_bytes));
+  Row(out, "image",
+      superblock.image_name + " " + migration.manifest->content().version +
+          ", " + FormatBytes(superblock.image_bytes));
   Row(out, "on the disk",
       size(counts.on_disk) + " of " +
           size(migration.manifest->data_chunk_count()) + " of data, " +
           size(counts.at_home) + " at home");
-  Row(out, "region", size(store.region().chunk_count()) + ", " +
-                         size(store.region().free_count()) + " free");
-  Row(out, "moved away", size(store.map().relocations().size()) +
-                             " of the old system");
+  Row(out, "region",
+      size(store.region().chunk_count()) + ", " +
+          size(store.region().free_count()) + " free");
+  Row(out, "moved away",
+      size(store.map().relocations().size()) + " of the old system");
   Row(out, "when full", WhenFull(superblock));
-  Row(out, "boots", std::to_string(superblock.boots_total) + ", " +
-                        std::to_string(superblock.boots_without_health) +
-                        " since it was last healthy");
+  Row(out, "boots",
+      std::to_string(superblock.boots_total) + ", " +
+          std::to_string(superblock.boots_without_health) +
+          " since it was last healthy");
   for (const std::string& warning : located.warnings) {
     Row(out, "warning", warning);
   }

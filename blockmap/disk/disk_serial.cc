@@ -43,8 +43,8 @@ Sha256 DiskSerialSha256(const std::string& path) {
   Sha256 digest{};
   const std::string serial = DiskSerial(path);
   if (serial.empty()) return digest;
-  ::SHA256(reinterpret_cast<const unsigned char*>(serial.data()),
-           serial.size(), reinterpret_cast<unsigned char*>(digest.data()));
+  ::SHA256(reinterpret_cast<const unsigned char*>(serial.data()), serial.size(),
+           reinterpret_cast<unsigned char*>(digest.data()));
   return digest;
 }
 

@@ -54,7 +54,8 @@ Result<std::vector<ByteExtent>> MappedExtents(int fd, ByteExtent partition) {
     map->fm_length = FIEMAP_MAX_OFFSET - next;
     map->fm_flags = FIEMAP_FLAG_SYNC;
     map->fm_extent_count = kFiemapBatch;
-    if (::ioctl(fd, FS_IOC_FIEMAP, map) != 0) return ErrnoError(errno, "FIEMAP");
+    if (::ioctl(fd, FS_IOC_FIEMAP, map) != 0)
+      return ErrnoError(errno, "FIEMAP");
     if (map->fm_mapped_extents == 0) return pieces;
     for (uint32_t i = 0; i < map->fm_mapped_extents; ++i) {
       const fiemap_extent& extent = map->fm_extents[i];

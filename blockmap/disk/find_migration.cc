@@ -18,7 +18,8 @@ TableId IdOfTable(std::span<const std::byte> sectors) {
   const auto header = sectors.subspan(kSectorBytes);
   if (std::memcmp(header.data(), "EFI PART", 8) == 0) {
     std::memcpy(id.data(), header.data() + 56, id.size());
-  } else if (sectors[510] == std::byte{0x55} && sectors[511] == std::byte{0xaa}) {
+  } else if (sectors[510] == std::byte{0x55} &&
+             sectors[511] == std::byte{0xaa}) {
     std::memcpy(id.data(), sectors.data() + 440, 4);
   }
   return id;
@@ -78,10 +79,9 @@ Task<Result<FoundMigration>> FindMigration(BlockDevice& disk,
     found.by_stub = true;
   }
   for (const Anchor& anchor : anchors) {
-    const bool same_table =
-        table == anchor.disk.source_table_id ||
-        table == anchor.target_table_id ||
-        (stub && stub->migration_id == anchor.migration_id);
+    const bool same_table = table == anchor.disk.source_table_id ||
+                            table == anchor.target_table_id ||
+                            (stub && stub->migration_id == anchor.migration_id);
     if (!SameDisk(anchor.disk, size, serial_sha256) || !same_table) {
       found.warnings.push_back(
           "an anchor of another disk or of an overwritten migration is "

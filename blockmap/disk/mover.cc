@@ -43,7 +43,8 @@ bool Differ(std::span<const std::byte> a, std::span<const std::byte> b,
 // A batch's memory and its way to the disk: copy all, flush, compare.
 class Batch {
  public:
-  Batch(BlockDevice& device, SkippedSectors skip) : device_(device), skip_(skip) {}
+  Batch(BlockDevice& device, SkippedSectors skip)
+      : device_(device), skip_(skip) {}
   void Add(Copy copy) {
     copies_.push_back(copy);
     bytes_ += copy.size;
@@ -68,8 +69,8 @@ class Batch {
   Task<Status> ReadAll(AlignedBuffer& out, uint64_t Copy::*place) {
     size_t at = 0;
     for (const Copy& copy : copies_) {
-      auto s = co_await device_.Read(copy.*place,
-                                     out.span().subspan(at, copy.size));
+      auto s =
+          co_await device_.Read(copy.*place, out.span().subspan(at, copy.size));
       if (!s) co_return s;
       at += copy.size;
     }
@@ -195,8 +196,8 @@ Task<Status> RestoreBatch(BlockDevice& device, MapStore& store,
 template <typename T>
 std::span<const T> NextBatch(std::span<const T> all, size_t at,
                              const MoverOptions& options) {
-  return all.subspan(at, std::min<size_t>(options.batch_chunks,
-                                          all.size() - at));
+  return all.subspan(at,
+                     std::min<size_t>(options.batch_chunks, all.size() - at));
 }
 
 }  // namespace
@@ -257,8 +258,9 @@ Task<Status> RestoreSource(BlockDevice& device, MapStore& store,
   co_return OkStatus();
 }
 
-Task<Result<std::optional<DiskChunk>>> FindChangedSource(
-    BlockDevice& device, const MapStore& store, SkippedSectors skip) {
+Task<Result<std::optional<DiskChunk>>> FindChangedSource(BlockDevice& device,
+                                                         const MapStore& store,
+                                                         SkippedSectors skip) {
   const Grid grid = store.disk_grid();
   AlignedBuffer there(grid.chunk_bytes), copy(grid.chunk_bytes);
   for (const auto& [source, now] : store.map().relocations()) {

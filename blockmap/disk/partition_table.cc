@@ -95,9 +95,7 @@ struct GptHeader {
   uint32_t entry_count = 0;
   uint32_t entry_bytes = 0;
   uint32_t entries_crc = 0;
-  uint64_t entries_bytes() const {
-    return uint64_t{entry_count} * entry_bytes;
-  }
+  uint64_t entries_bytes() const { return uint64_t{entry_count} * entry_bytes; }
   uint64_t entries_sectors() const {
     return (entries_bytes() + kSectorBytes - 1) / kSectorBytes;
   }
@@ -130,8 +128,7 @@ Result<GptHeader> ParseGptHeader(std::span<const std::byte> sector,
   header.entries_crc = in.U32();
   if (header.own_lba != lba) return Corrupt(which + " says it lies elsewhere");
   if (header.entry_bytes < kGptEntryBytesMin || header.entry_bytes % 8 != 0 ||
-      header.entry_count == 0 ||
-      header.entries_bytes() > kGptEntriesBytesMax) {
+      header.entry_count == 0 || header.entries_bytes() > kGptEntriesBytesMax) {
     return Corrupt(which + ": impossible number or size of entries");
   }
   return header;
@@ -239,8 +236,8 @@ Task<Result<PartitionTable>> ReadGpt(BlockDevice& device) {
   if (!primary) co_return primary.error();
   auto backup = co_await ReadGptCopy(device, primary->header.other_lba);
   if (!backup) co_return backup.error();
-  if (auto s = CheckGptCopies(*primary, *backup,
-                              device.size_bytes() / kSectorBytes);
+  if (auto s =
+          CheckGptCopies(*primary, *backup, device.size_bytes() / kSectorBytes);
       !s) {
     co_return s.error();
   }
@@ -290,9 +287,9 @@ Task<Status> ReadLogical(BlockDevice& device, uint64_t start,
     table.table_extents.push_back(Sectors(lba, 1));
     const auto entries = MbrEntries(sector->span());
     if (entries[0].type != 0 && entries[0].count != 0) {
-      auto s = AddMbrPartition(table, 5 + i, entries[0].type,
-                               lba + entries[0].first, entries[0].count,
-                               sectors);
+      auto s =
+          AddMbrPartition(table, 5 + i, entries[0].type, lba + entries[0].first,
+                          entries[0].count, sectors);
       if (!s) co_return s;
     }
     if (!entries[1].extended()) co_return OkStatus();
@@ -342,7 +339,7 @@ const Uuid kBiosBootTypeGuid =
 
 std::string GuidText(const Uuid& guid) {
   // The first three fields are little-endian on the disk.
-  constexpr std::array<int, 16> kOrder = {3, 2, 1, 0,  5,  4,  7,  6,
+  constexpr std::array<int, 16> kOrder = {3, 2, 1,  0,  5,  4,  7,  6,
                                           8, 9, 10, 11, 12, 13, 14, 15};
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text;

@@ -97,9 +97,9 @@ Status CheckSectorSize(int fd) {
     return ErrnoError(errno, "BLKSSZGET");
   }
   if (sector != static_cast<int>(kSectorBytes)) {
-    return Error{ErrorCode::kUnsupported,
-                 "the disk has logical sectors of " + std::to_string(sector) +
-                     " bytes; only 512 is supported"};
+    return Error{ErrorCode::kUnsupported, "the disk has logical sectors of " +
+                                              std::to_string(sector) +
+                                              " bytes; only 512 is supported"};
   }
   return OkStatus();
 }
@@ -123,8 +123,8 @@ bool IsClaimed(const std::string& path) {
 Sha256 SerialDigest(const std::string& path, const std::string& serial) {
   if (serial.empty()) return DiskSerialSha256(path);
   Sha256 digest{};
-  ::SHA256(reinterpret_cast<const unsigned char*>(serial.data()),
-           serial.size(), reinterpret_cast<unsigned char*>(digest.data()));
+  ::SHA256(reinterpret_cast<const unsigned char*>(serial.data()), serial.size(),
+           reinterpret_cast<unsigned char*>(digest.data()));
   return digest;
 }
 

@@ -20,9 +20,9 @@ namespace {
 
 Error FatError(const std::string& path, ByteExtent partition,
                const std::string& what) {
-  return Error{ErrorCode::kCorrupt,
-               "FAT at byte " + std::to_string(partition.offset) + " of " +
-                   path + ": " + what};
+  return Error{ErrorCode::kCorrupt, "FAT at byte " +
+                                        std::to_string(partition.offset) +
+                                        " of " + path + ": " + what};
 }
 
 Status ReadAt(int fd, uint64_t offset, std::span<std::byte> out) {
@@ -157,8 +157,8 @@ Result<std::vector<ByteExtent>> UsedExtExtents(const std::string& path,
   std::vector<ByteExtent> used;
   // The boot block lies before the first block that the bitmap counts.
   AppendExtent(used,
-               {partition.offset, uint64_t{(*fs)->super->s_first_data_block} *
-                                      (*fs)->blocksize});
+               {partition.offset,
+                uint64_t{(*fs)->super->s_first_data_block} * (*fs)->blocksize});
   AppendUsedBlocks(fs->get(), partition, used);
   return used;
 }
@@ -187,9 +187,9 @@ Result<std::vector<ByteExtent>> UsedFatExtents(const std::string& path,
   AppendExtent(used, {partition.offset, fat->data_offset});
   for (uint64_t i = 0; i < fat->cluster_count; ++i) {
     if (FatEntry(table, fat->entry_bits, i + 2) == 0) continue;
-    AppendExtent(used, {partition.offset + fat->data_offset +
-                            i * fat->cluster_bytes,
-                        fat->cluster_bytes});
+    AppendExtent(used,
+                 {partition.offset + fat->data_offset + i * fat->cluster_bytes,
+                  fat->cluster_bytes});
   }
   return used;
 }

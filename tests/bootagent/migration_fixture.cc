@@ -99,8 +99,8 @@ void MigrationTest::MakeImage() {
   content.tables = table->table_extents;
   content.table_id = table->id;
   ManifestFile manifest;
-  manifest.manifest = std::make_shared<const Manifest>(
-      SignAndOpen(content, &manifest.file));
+  manifest.manifest =
+      std::make_shared<const Manifest>(SignAndOpen(content, &manifest.file));
   access_ = std::make_unique<FakeImageAccess>(std::move(manifest),
                                               std::move(bytes), kChunk);
 }
@@ -203,8 +203,11 @@ void MigrationTest::ExpectSource(const std::string& disk,
 
 void MigrationTest::ExpectFilesIntact(const std::string& disk) {
   const std::string fs = "'" + disk + "?offset=9437184'";
-  Run("e2fsck -fn " + fs + " && rm -rf out && mkdir out &&"
-      "debugfs -R 'rdump / out' " + fs + " && cd out && "
+  Run("e2fsck -fn " + fs +
+      " && rm -rf out && mkdir out &&"
+      "debugfs -R 'rdump / out' " +
+      fs +
+      " && cd out && "
       "sha256sum --quiet -c ../files");
 }
 
@@ -213,11 +216,13 @@ void MigrationTest::ChangeSource(const std::string& disk,
   auto mount = LoopMount::MountExt4(disk, kRoot);
   ASSERT_TRUE(mount.has_value()) << mount.error().message;
   // Overwrites blocks in place, and blocks that boot chunks want.
-  Run("cd " + mount->directory() + " && echo " + text + " > etc/os &&"
+  Run("cd " + mount->directory() + " && echo " + text +
+      " > etc/os &&"
       "for i in 1 2 3; do head -c 700000 /dev/urandom > n &&"
       "cat n > f$i; done; rm n; sync;"
       "find . -type f ! -name .bootstream-region ! -path './lost*' | sort | "
-      "xargs sha256sum > " + Path("files"));
+      "xargs sha256sum > " +
+      Path("files"));
   ASSERT_TRUE(mount->Unmount().has_value());
 }
 

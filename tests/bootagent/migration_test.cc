@@ -6,29 +6,43 @@ namespace bootstream {
 namespace {
 
 // In the order in which a migration comes by.
-const std::vector<std::string> kBeforeStub{
-    "staged-written",  "staged-recorded",     "staged-written:4",
-    "staged-recorded:4", "staged",            "relocate-copied",
-    "relocate-recorded", "relocate-copied:3", "relocate-recorded:3",
-    "relocated"};
+const std::vector<std::string> kBeforeStub{"staged-written",
+                                           "staged-recorded",
+                                           "staged-written:4",
+                                           "staged-recorded:4",
+                                           "staged",
+                                           "relocate-copied",
+                                           "relocate-recorded",
+                                           "relocate-copied:3",
+                                           "relocate-recorded:3",
+                                           "relocated"};
 const std::vector<std::string> kFromStub{
-    "source-stub", "source-invalid", "source-invalid:2", "stubbed",
-    "anchor",      "home-copied",    "home-recorded",    "home-copied:3",
-    "home-recorded:3", "tables-around", "written",       "table",
-    "table:2",     "table:3",        "table:4",          "table:5",
+    "source-stub",     "source-invalid", "source-invalid:2", "stubbed",
+    "anchor",          "home-copied",    "home-recorded",    "home-copied:3",
+    "home-recorded:3", "tables-around",  "written",          "table",
+    "table:2",         "table:3",        "table:4",          "table:5",
     "tables-recorded", "armed"};
-const std::vector<std::string> kRollback{
-    "rolling-back",          "exchange-target-copied",
-    "exchange-target-recorded", "target-stub",
-    "target-invalid",        "exchange-target-copied:3",
-    "exchange-target-recorded:3", "exchange-source-copied",
-    "exchange-source-recorded", "exchange-source-copied:3",
-    "exchange-source-recorded:3", "anchor-cleared",
-    "anchor-chunk-copied",   "anchor-chunk-recorded",
-    "around-tables-copied",  "around-tables-recorded",
-    "parked",                "source-table",
-    "source-table:2",        "source-table:3",
-    "relocations-forgotten"};
+const std::vector<std::string> kRollback{"rolling-back",
+                                         "exchange-target-copied",
+                                         "exchange-target-recorded",
+                                         "target-stub",
+                                         "target-invalid",
+                                         "exchange-target-copied:3",
+                                         "exchange-target-recorded:3",
+                                         "exchange-source-copied",
+                                         "exchange-source-recorded",
+                                         "exchange-source-copied:3",
+                                         "exchange-source-recorded:3",
+                                         "anchor-cleared",
+                                         "anchor-chunk-copied",
+                                         "anchor-chunk-recorded",
+                                         "around-tables-copied",
+                                         "around-tables-recorded",
+                                         "parked",
+                                         "source-table",
+                                         "source-table:2",
+                                         "source-table:3",
+                                         "relocations-forgotten"};
 
 std::vector<std::string> All() {
   std::vector<std::string> all = kBeforeStub;

@@ -23,9 +23,11 @@ Facts Disk(uint64_t free) {
   disk.identity.table_type = TableType::kGpt;
   disk.table.type = TableType::kGpt;
   const uint64_t last = kDisk - 512;
-  disk.table.table_extents = {
-      {last - 32 * 512, 32 * 512}, {last, 512}, {1024, 32 * 512},
-      {512, 512}, {0, 512}};
+  disk.table.table_extents = {{last - 32 * 512, 32 * 512},
+                              {last, 512},
+                              {1024, 32 * 512},
+                              {512, 512},
+                              {0, 512}};
   ProbedPartition esp;
   esp.partition.number = 1;
   esp.partition.extent = {kMiB, 256 * kMiB};
@@ -83,8 +85,7 @@ TEST(PlanTest, SpecialChunksAreTablesAndAnchor) {
   ASSERT_TRUE(plan.has_value());
   const uint64_t last = kDisk / kChunk - 1;
   EXPECT_EQ(plan->anchor_offset, kDisk - 256 * 1024);
-  EXPECT_EQ(plan->special,
-            (std::vector<DiskChunk>{{0}, {last - 1}, {last}}));
+  EXPECT_EQ(plan->special, (std::vector<DiskChunk>{{0}, {last - 1}, {last}}));
 }
 
 TEST(PlanTest, RegionThatDoesNotFitSaysByHowMuch) {
@@ -127,8 +128,7 @@ TEST(PlanTest, ImageLargerThanTheDiskIsRefused) {
   const auto plan = PlanFor(Disk(12 * kGiB), Image(21 * kGiB, 4));
   ASSERT_FALSE(plan.has_value());
   EXPECT_EQ(plan.error().code, ErrorCode::kRefused);
-  EXPECT_NE(plan.error().message.find("1.0 GiB are missing"),
-            std::string::npos)
+  EXPECT_NE(plan.error().message.find("1.0 GiB are missing"), std::string::npos)
       << plan.error().message;
 }
 

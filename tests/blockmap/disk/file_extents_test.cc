@@ -117,7 +117,8 @@ TEST_F(FileExtentsTest, SparseFileIsRefused) {
   {
     auto mount = LoopMount::MountExt4(disk_, kPartition);
     ASSERT_TRUE(mount.has_value());
-    Run("cd " + mount->directory() + " && truncate -s 1M .bootstream-region &&"
+    Run("cd " + mount->directory() +
+        " && truncate -s 1M .bootstream-region &&"
         "fallocate -o 500k -l 100k .bootstream-region");
     ASSERT_TRUE(mount->Unmount().has_value());
   }
@@ -140,10 +141,10 @@ TEST_F(FileExtentsTest, LinkInPlaceOfTheFileIsNotFollowed) {
 TEST(WholeChunksTest, PartialChunksAreLeftOut) {
   const Grid grid{65536, 10 * 65536 + 100};
   const std::vector<ByteExtent> extents{
-      {5 * 65536 + 1, 2 * 65536},         // 6 only
-      {65536, 2 * 65536},                 // 1, 2
-      {3 * 65536, 100},                   // none
-      {9 * 65536, 65536 + 100}};          // 9; the short last one never
+      {5 * 65536 + 1, 2 * 65536},  // 6 only
+      {65536, 2 * 65536},          // 1, 2
+      {3 * 65536, 100},            // none
+      {9 * 65536, 65536 + 100}};   // 9; the short last one never
   EXPECT_EQ(WholeChunks(extents, grid),
             (std::vector<DiskChunk>{{6}, {1}, {2}, {9}}));
 }

@@ -43,8 +43,7 @@ TEST_F(PartitionTableTest, GptIsRead) {
   EXPECT_EQ(table->partitions[0].type_guid, kEspTypeGuid);
   EXPECT_EQ(table->partitions[0].label, "Systemstück");
   EXPECT_EQ(table->partitions[1].number, 2u);
-  EXPECT_EQ(table->partitions[1].extent,
-            (ByteExtent{8192 * 512, 16384 * 512}));
+  EXPECT_EQ(table->partitions[1].extent, (ByteExtent{8192 * 512, 16384 * 512}));
 }
 
 TEST_F(PartitionTableTest, GptSectorsAreListedInTheOrderThatArms) {

@@ -84,7 +84,7 @@ TEST_F(ProbeTest, FingerprintChangesWithTheFileSystemOnly) {
     return RunInline(SourceFingerprint(*device, kRoot.offset)).value();
   };
   const Sha256 before = fingerprint();
-  Flip(disk_, kRoot.offset + 10);        // boot block
+  Flip(disk_, kRoot.offset + 10);         // boot block
   Flip(disk_, kRoot.offset + 20 * kMiB);  // data
   EXPECT_EQ(fingerprint(), before);
   Run("tune2fs -L changed 'disk?offset=41943040'");
