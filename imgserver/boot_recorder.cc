@@ -25,6 +25,9 @@ constexpr uint64_t kWrittenBytesMax = uint64_t{2} << 30;
 constexpr uint64_t kVariablesBytesMax = 64 << 20;
 constexpr size_t kConsoleKept = 64 * 1024;
 constexpr size_t kTailLines = 15;
+// What a console says that will not come to a prompt any more.
+constexpr const char* kLost =
+    "emergency mode|Kernel panic|grub rescue>|No bootable device|ALERT!";
 
 class TemporaryFolder {
  public:
@@ -45,20 +48,35 @@ class TemporaryFolder {
   std::string path_;
 };
 
-// The end of what the machine said on its serial console.
-class ConsoleText {
+class Pattern {
  public:
-  ~ConsoleText() {
-    if (ready_) ::regfree(&until_);
+  Pattern() = default;
+  ~Pattern() {
+    if (ready_) ::regfree(&compiled_);
   }
-  Status SetPattern(const std::string& pattern) {
-    if (::regcomp(&until_, pattern.c_str(), REG_EXTENDED | REG_NOSUB) != 0) {
+  Pattern(const Pattern&) = delete;
+  Pattern& operator=(const Pattern&) = delete;
+
+  Status Set(const std::string& text) {
+    if (::regcomp(&compiled_, text.c_str(), REG_EXTENDED | REG_NOSUB) != 0) {
       return Error{ErrorCode::kInvalid,
-                   "'" + pattern + "' is no regular expression"};
+                   "'" + text + "' is no regular expression"};
     }
     ready_ = true;
     return OkStatus();
   }
+  bool Matches(const std::string& text) const {
+    return ::regexec(&compiled_, text.c_str(), 0, nullptr, 0) == 0;
+  }
+
+ private:
+  regex_t compiled_{};
+  bool ready_ = false;
+};
+
+// The end of what the machine said on its serial console.
+class ConsoleText {
+ public:
   void Append(std::string text) {
     std::replace(text.begin(), text.end(), '\0', ' ');
     text_ += text;
@@ -66,9 +84,7 @@ class ConsoleText {
       text_.erase(0, text_.size() - kConsoleKept);
     }
   }
-  bool Matches() const {
-    return ::regexec(&until_, text_.c_str(), 0, nullptr, 0) == 0;
-  }
+  const std::string& text() const { return text_; }
   std::string Tail() const {
     size_t at = text_.size();
     for (size_t i = 0; i < kTailLines && at != std::string::npos && at > 0;
@@ -79,8 +95,6 @@ class ConsoleText {
   }
 
  private:
-  regex_t until_{};
-  bool ready_ = false;
   std::string text_;
 };
 
@@ -97,7 +111,8 @@ class Recorder {
   }
 
   Result<BootTrace> Record() {
-    if (auto s = console_.SetPattern(options_.until); !s) return s.error();
+    if (auto s = until_.Set(options_.until); !s) return s.error();
+    if (auto s = lost_.Set(kLost); !s) return s.error();
     if (folder_.path().empty()) return ErrnoError(errno, "temporary folder");
     if (auto s = OpenConsoleFile(); !s) return s.error();
     MachineOptions machine;
@@ -164,34 +179,39 @@ class Recorder {
                      "; the console's end:" + console_.Tail()};
   }
 
-  // Read the console until it shows what we wait for, or ends.
+  // Some more of what the console says; an error when there is no more.
+  Status ReadConsole(Executor::Duration deadline) {
+    std::array<char, 4096> buffer{};
+    const ssize_t got =
+        ::read(child_->output_fd(), buffer.data(), buffer.size());
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return OkStatus();
+    if (got <= 0) {
+      return Ended(loop_.Now() >= deadline ? "it took too long"
+                                           : "the machine went off");
+    }
+    const auto size = static_cast<size_t>(got);
+    if (console_file_) {
+      std::fwrite(buffer.data(), 1, size, console_file_.get());
+      std::fflush(console_file_.get());
+    }
+    console_.Append(std::string(buffer.data(), size));
+    return OkStatus();
+  }
+
+  // Until the console shows what we wait for, or that it never will.
   Task<Status> Watch() {
     const auto deadline = loop_.Now() + options_.timeout;
     loop_.PostAfter(options_.timeout, [this, alive = watching_] {
-      if (*alive && child_) child_->Kill();
+      if (*alive) child_->Kill();
     });
     Status status = OkStatus();
-    while (status) {
+    while (status && !until_.Matches(console_.text())) {
+      if (lost_.Matches(console_.text())) {
+        status = Ended("the system does not start");
+        break;
+      }
       const int events = co_await loop_.Poll(child_->output_fd(), POLLIN);
-      if (events < 0) {
-        status = ErrnoError(-events, "poll");
-        break;
-      }
-      std::array<char, 4096> buffer{};
-      const ssize_t got =
-          ::read(child_->output_fd(), buffer.data(), buffer.size());
-      if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-      if (got <= 0) {
-        status = Ended(loop_.Now() >= deadline ? "it took too long"
-                                               : "the machine went off");
-        break;
-      }
-      if (console_file_) {
-        std::fwrite(buffer.data(), 1, static_cast<size_t>(got),
-                    console_file_.get());
-      }
-      console_.Append(std::string(buffer.data(), static_cast<size_t>(got)));
-      if (console_.Matches()) break;
+      status = events < 0 ? ErrnoError(-events, "poll") : ReadConsole(deadline);
     }
     *watching_ = false;
     child_->Kill();
@@ -209,6 +229,8 @@ class Recorder {
   TemporaryFolder folder_;
   BootTrace trace_;
   ConsoleText console_;
+  Pattern until_;
+  Pattern lost_;
   std::unique_ptr<std::FILE, FileClose> console_file_;
   std::unique_ptr<ChildProcess> child_;
   std::shared_ptr<bool> watching_ = std::make_shared<bool>(true);
