@@ -16,7 +16,7 @@ struct NbdFrontendOptions {
   // taken over, users and waiting requests with it.  Empty: never taken over.
   std::string identifier;
   // After its server's death, requests wait so long for the next, then fail.
-  uint64_t dead_connection_timeout_s = 30 * 24 * 3600;
+  uint64_t dead_connection_timeout_s = 2592000;  // 30 days
   // Requests that the dead server had in hand are sent again after at most
   // this.  The kernel also logs one line for each request at this interval
   // while it waits, as in a network outage.
