@@ -10,9 +10,9 @@ namespace bootstream {
 namespace {
 
 constexpr std::string_view kMagic = "BSANCHR1";
-constexpr uint64_t kCandidateGrid = 256 * 1024;
+constexpr uint64_t kCandidateGrid = 262144;
 constexpr uint64_t kCandidateB = 786432;
-constexpr size_t kSlotBytes = 4 * kSectorBytes;  // sectors 0 and 4
+constexpr size_t kSlotBytes = 2048;  // sectors 0 and 4
 constexpr size_t kFieldsEnd = 168;
 
 Result<Anchor> DecodeSector(std::span<const std::byte> sector) {

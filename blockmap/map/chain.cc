@@ -116,7 +116,8 @@ Task<Status> WriteChain(BlockDevice& device, uint32_t chunk_bytes,
     std::copy(block.begin(), block.end(), buffer.data());
     const auto body = buffer.span().subspan(kChainHeaderBytes);
     std::copy(part.begin(), part.end(), body.begin());
-    std::fill(body.begin() + part.size(), body.end(), std::byte{0});
+    const auto rest = body.subspan(part.size());
+    std::fill(rest.begin(), rest.end(), std::byte{0});
     // Whole blocks: what follows the last one of the payload is never read.
     const size_t size = kChainHeaderBytes + (part.size() + kBlockBytes - 1) /
                                                 kBlockBytes * kBlockBytes;

@@ -12,8 +12,6 @@
 namespace bootstream {
 namespace {
 
-constexpr uint64_t kSlotsBytes = kSuperblockSlots * kSuperblockBytes;
-
 Error Invalid(std::string why) {
   return Error{ErrorCode::kInvalid, "map: " + std::move(why)};
 }
@@ -86,14 +84,14 @@ std::vector<DiskChunk> ChooseSuperblockChunks(
 // new ones would be taken for the current one.
 Task<Status> EraseOldSuperblocks(BlockDevice& device, uint32_t chunk_bytes,
                                  std::span<const DiskChunk> chunks) {
-  AlignedBuffer slots(kSlotsBytes);
-  const AlignedBuffer zeroes(kSlotsBytes);
+  AlignedBuffer slots(kSuperblockSlotsBytes);
+  const AlignedBuffer zeroes(kSuperblockSlotsBytes);
   for (const DiskChunk chunk : chunks) {
     const uint64_t offset = chunk.value * chunk_bytes;
     Status status = co_await device.Read(offset, slots.span());
     if (!status) co_return status;
     bool found = false;
-    for (size_t at = 0; at < kSlotsBytes; at += kSuperblockBytes) {
+    for (size_t at = 0; at < kSuperblockSlotsBytes; at += kSuperblockBytes) {
       const auto old =
           DecodeSuperblock(slots.span().subspan(at, kSuperblockBytes));
       found = found || old || old.error().code != ErrorCode::kNotFound;
@@ -106,7 +104,7 @@ Task<Status> EraseOldSuperblocks(BlockDevice& device, uint32_t chunk_bytes,
 }
 
 Task<Status> ZeroSlots(BlockDevice& device, const Superblock& sb) {
-  const AlignedBuffer zeroes(kSlotsBytes);
+  const AlignedBuffer zeroes(kSuperblockSlotsBytes);
   for (const DiskChunk chunk : sb.superblock_chunks) {
     const Status status =
         co_await device.Write(chunk.value * sb.chunk_bytes, zeroes.span());

@@ -92,7 +92,7 @@ Task<Status> MapStore::Impl::MoveSuperblock(DiskChunk from) {
   std::replace(next.superblock_chunks.begin(), next.superblock_chunks.end(),
                from, chunks.front());
   next.old_superblock_chunk = from;
-  const AlignedBuffer zeroes(kSuperblockSlots * kSuperblockBytes);
+  const AlignedBuffer zeroes(kSuperblockSlotsBytes);
   Status status = co_await device.Write(chunks.front().value * chunk_bytes(),
                                         zeroes.span());
   if (status) status = co_await device.Flush();
@@ -108,7 +108,7 @@ Task<Status> MapStore::Impl::MoveSuperblock(DiskChunk from) {
 
 Task<Status> MapStore::Impl::EraseOldSuperblock() {
   const DiskChunk old = superblock.old_superblock_chunk;
-  const AlignedBuffer zeroes(kSuperblockSlots * kSuperblockBytes);
+  const AlignedBuffer zeroes(kSuperblockSlotsBytes);
   Status status =
       co_await device.Write(old.value * chunk_bytes(), zeroes.span());
   if (status) status = co_await device.Flush();

@@ -8,7 +8,7 @@
 namespace bootstream {
 namespace {
 
-constexpr uint64_t kAnchorSlotBytes = 4 * kSectorBytes;
+constexpr uint64_t kAnchorSlotBytes = 2048;  // sectors 0 and 4
 
 // What `change` may not touch.
 void KeepPlaces(const Superblock& from, Superblock& to) {

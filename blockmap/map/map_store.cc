@@ -164,15 +164,16 @@ void MapStore::Impl::SetRelocation(DiskChunk source,
 
 void MapStore::Impl::AddPatch(ImageChunk chunk, Patch patch) {
   assert(!read_only);
-  while (!patch.data.empty()) {
-    const size_t size = std::min<size_t>(patch.data.size(), kPatchBytesMax);
-    PatchRecord record{chunk, {patch.offset, {}}};
-    record.patch.data.assign(patch.data.begin(), patch.data.begin() + size);
+  std::span<const std::byte> left = patch.data;
+  uint32_t offset = patch.offset;
+  while (!left.empty()) {
+    const auto part = left.first(std::min<size_t>(left.size(), kPatchBytesMax));
+    PatchRecord record{chunk, {offset, {part.begin(), part.end()}}};
     assert(CheckRecord(record, map, limits()));
     pending.Add(record);
     map.AddPatch(chunk, std::move(record.patch));
-    patch.data.erase(patch.data.begin(), patch.data.begin() + size);
-    patch.offset += static_cast<uint32_t>(size);
+    left = left.subspan(part.size());
+    offset += static_cast<uint32_t>(part.size());
   }
 }
 

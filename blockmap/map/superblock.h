@@ -130,6 +130,8 @@ struct Superblock {
 
 inline constexpr uint32_t kSuperblockBytes = kBlockBytes;
 inline constexpr uint32_t kSuperblockSlots = 2;
+inline constexpr uint64_t kSuperblockSlotsBytes =
+    uint64_t{kSuperblockSlots} * kSuperblockBytes;
 
 // kInvalid if names and URLs do not fit.
 Result<std::array<std::byte, kSuperblockBytes>> EncodeSuperblock(

@@ -8,8 +8,6 @@
 namespace bootstream {
 namespace {
 
-constexpr uint64_t kSlotsBytes = kSuperblockSlots * kSuperblockBytes;
-
 // Collects what is found in slots and remembers why there was nothing.
 class Newest {
  public:
@@ -52,14 +50,14 @@ Task<void> ReadSlots(BlockDevice& device, uint32_t chunk_bytes, DiskChunk chunk,
                                                " is beyond the disk"});
     co_return;
   }
-  AlignedBuffer slots(kSlotsBytes);
+  AlignedBuffer slots(kSuperblockSlotsBytes);
   const Status read =
       co_await device.Read(chunk.value * chunk_bytes, slots.span());
   if (!read) {
     newest.Add(read.error());
     co_return;
   }
-  for (uint64_t at = 0; at < kSlotsBytes; at += kSuperblockBytes) {
+  for (uint64_t at = 0; at < kSuperblockSlotsBytes; at += kSuperblockBytes) {
     auto found = DecodeSuperblock(slots.span().subspan(at, kSuperblockBytes));
     if (found && (found->chunk_bytes != chunk_bytes ||
                   (found->superblock_chunks[0] != chunk &&

@@ -461,10 +461,11 @@ TEST_F(MapStoreTest, MetadataMakesRoomForAnImageChunk) {
 // --- What the superblock leads to is not right ---
 
 TEST_F(MapStoreTest, MapThatContradictsItselfIsCorrupt) {
+  auto region = MapFixture::RegionExtents();
   const auto with = [&](const std::function<void(BlockMap&)>& fill) {
     BlockMap map;
     fill(map);
-    const auto bytes = EncodeCheckpoint(map, MapFixture::RegionExtents());
+    const auto bytes = EncodeCheckpoint(map, region);
     const Superblock& sb = store_->superblock();
     const std::vector<DiskChunk> chunks = {sb.checkpoint_chunk};
     const ChainName name{ChainKind::kCheckpoint, sb.migration_id,
@@ -501,6 +502,8 @@ TEST_F(MapStoreTest, MapThatContradictsItselfIsCorrupt) {
     const Error error = with(fill);
     EXPECT_EQ(error.code, ErrorCode::kCorrupt) << error.message;
   }
+  --region.back().count;
+  EXPECT_EQ(with([](BlockMap&) {}).code, ErrorCode::kCorrupt);
 }
 
 TEST_F(MapStoreTest, DamagedJournalHeaderOrCheckpointIsCorrupt) {
