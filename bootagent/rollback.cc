@@ -16,9 +16,6 @@ Error NoRoom() {
                "is no room to exchange it; delete files in the target first"};
 }
 
-// A checkpoint frees what it leaves only when it is durable.
-constexpr int kClaimAttempts = 4;
-
 class RollbackRun {
  public:
   RollbackRun(const Job& job, Located located)
@@ -33,6 +30,7 @@ class RollbackRun {
   Task<Status> ForgetRelocations();
   Task<Status> LearnSource();
   Task<Status> ClaimPlaces(std::span<const DiskChunk> places);
+  Task<Status> EvictClean(size_t count);
   Task<Status> VacateTables();
   Task<Status> Disarm();
   Task<Status> Exchange();
@@ -136,24 +134,42 @@ void RollbackRun::ReservePlaces(std::span<const DiskChunk> places) {
 }
 
 // Nothing new may settle in places that go back to the source.  Metadata that
-// lies in one moves, by a new checkpoint; image chunks, copies and the anchor
-// are left to their own steps.
+// lies in one moves; image chunks, copies and the anchor are left to their own
+// steps.
 Task<Status> RollbackRun::ClaimPlaces(std::span<const DiskChunk> places) {
   const uint64_t anchor = store_->superblock().anchor_offset;
   const uint32_t chunk_bytes = store_->disk_grid().chunk_bytes;
-  const auto open = [&](DiskChunk place) {
-    if (anchor != kNone && place.value == anchor / chunk_bytes) return false;
-    const ChunkUse use = store_->region().OccupantOf(place).use;
-    return use == ChunkUse::kFree || use == ChunkUse::kMetadata;
+  const auto use = [this](DiskChunk place) {
+    return store_->region().OccupantOf(place).use;
   };
-  for (int attempt = 0; attempt < kClaimAttempts; ++attempt) {
-    ReservePlaces(places);
-    if (std::ranges::none_of(places, open)) co_return OkStatus();
-    if (auto s = co_await store_->Checkpoint(); !s) co_return s;
+  for (const DiskChunk place : places) {
+    const bool anchors = anchor != kNone && place.value == anchor / chunk_bytes;
+    if (use(place) != ChunkUse::kMetadata || anchors) continue;
+    if (auto s = co_await store_->MoveMetadata(place); !s) co_return s;
   }
-  co_return Error{ErrorCode::kNoSpace,
-                  "metadata lies where a chunk of the source belongs, and "
-                  "there is no room to move it"};
+  ReservePlaces(places);
+  const auto is_free = [&](DiskChunk place) {
+    return use(place) == ChunkUse::kFree;
+  };
+  if (std::ranges::none_of(places, is_free)) co_return OkStatus();
+  // What is left is held back for metadata.
+  if (auto s = co_await EvictClean(places.size()); !s) co_return s;
+  ReservePlaces(places);
+  if (std::ranges::any_of(places, is_free)) co_return NoRoom();
+  co_return OkStatus();
+}
+
+// Give up to `count` clean image chunks up: they can be fetched again.
+Task<Status> RollbackRun::EvictClean(size_t count) {
+  std::vector<ImageChunk> clean;
+  store_->map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
+    if (clean.size() < count && state.location.on_disk() && state.dirty == 0 &&
+        !store_->map().Relocated(state.location.chunk())) {
+      clean.push_back(chunk);
+    }
+  });
+  for (const ImageChunk chunk : clean) store_->SetChunk(chunk, ChunkState{});
+  co_return co_await store_->Commit();
 }
 
 // Image chunks that lie in `places` move to chunks that stay ours.

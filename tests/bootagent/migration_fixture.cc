@@ -40,6 +40,7 @@ void MigrationTest::SetUp() {
   if (::geteuid() != 0 || ::access("/dev/loop-control", W_OK) != 0) {
     GTEST_SKIP() << "needs root and loop devices";
   }
+  plan_options_.headroom_bytes = 8 * kMiB;
   MakeSource();
   MakeImage();
 }
@@ -112,7 +113,7 @@ Status MigrationTest::MigrateOn(BlockDevice& device, const std::string& path,
   const Job job{path, device, {}, stops, progress, 32};
   MigrateOptions options;
   options.image_name = "new";
-  options.plan.headroom_bytes = 8 * kMiB;
+  options.plan = plan_options_;
   return RunInline(Migrate(job, options, *access_));
 }
 

@@ -79,6 +79,7 @@ class MigrationTest : public DiskTest {
 
   std::string disk_;  // as it is before any migration
   std::unique_ptr<FakeImageAccess> access_;
+  PlanOptions plan_options_;
 
  private:
   void MakeSource();

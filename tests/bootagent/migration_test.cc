@@ -1,3 +1,4 @@
+#include "bootagent/locate.h"
 #include "tests/bootagent/migration_fixture.h"
 
 // Stops between every two durable actions, then goes on or back.
@@ -161,6 +162,46 @@ TEST_F(MigrationTest, DeadNetworkCostsNothing) {
   access_->source().StopFailing();
   ExpectOk(RunMigrate(disk_), "with the server back");
   ExpectArmed(disk_);
+}
+
+// Let clean chunks of the image take every place that is left.
+void FillRegion(const std::string& disk) {
+  auto device = PosixBlockDevice::Open(disk, OpenMode::kReadWrite);
+  ASSERT_TRUE(device.has_value());
+  StopPoints stops;
+  Progress progress(stderr, Progress::Style::kSilent);
+  const Job job{disk, *device, {}, stops, progress, 32};
+  const auto located = RunInline(Locate(job));
+  ASSERT_TRUE(located.has_value() && located->superblock.has_value());
+  auto migration = RunInline(OpenMigration(job, *located->superblock, false));
+  ASSERT_TRUE(migration.has_value()) << migration.error().message;
+  MapStore& store = *migration->store;
+  const Grid image = migration->manifest->grid();
+  uint64_t filled = 0;
+  for (uint64_t c = 0; c < image.chunk_count(); ++c) {
+    if (store.map().Get({c}).location.on_disk()) continue;
+    const auto place =
+        store.Allocate({PlacementWish::For::kImageChunk, {c}}, true);
+    if (!place) break;
+    store.SetChunk({c}, {Location::At(*place), image.full_mask(c), 0});
+    ++filled;
+  }
+  ASSERT_TRUE(RunInline(store.Commit()).has_value());
+  ASSERT_GT(filled, 20u);
+  ASSERT_EQ(store.region().available_count(true), 0u);
+}
+
+TEST_F(MigrationTest, FullRegionIsNoHindranceOnTheWayBack) {
+  plan_options_.headroom_bytes = 79 * kMiB;
+  EXPECT_EQ(RunMigrate(disk_).error().code, ErrorCode::kRefused);
+  plan_options_.when_full = WhenFull::kBlock;
+  ExpectStopped(RunMigrate(disk_, "released"), "released");
+  const std::string released = Copy(disk_, "released");
+  ExpectOk(RunMigrate(disk_), "migrate");
+  ExpectArmed(disk_);
+  ASSERT_NO_FATAL_FAILURE(FillRegion(disk_));
+  ExpectOk(RunRollback(disk_), "rollback");
+  ExpectSource(disk_, released);
 }
 
 TEST_F(MigrationTest, StagedBootSetNeedsNoNetworkAnyMore) {
