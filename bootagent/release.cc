@@ -3,6 +3,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "blockmap/base/aligned_buffer.h"
@@ -111,8 +112,10 @@ Task<Result<bool>> WipeOne(const Job& job, const Grid& grid,
 
 Task<Status> WipeSuperblocks(const Job& job,
                              std::span<const ByteExtent> extents) {
-  for (const uint32_t chunk_bytes :
-       {kChunkBytesMin, kChunkBytesDefault, kChunkBytesMax}) {
+  // No braced list in the loop: compilers lose its array over a co_await.
+  static constexpr std::array<uint32_t, 3> kSizes{
+      kChunkBytesMin, kChunkBytesDefault, kChunkBytesMax};
+  for (const uint32_t chunk_bytes : kSizes) {
     const Grid grid{chunk_bytes, job.device.size_bytes()};
     const auto chunks = WholeChunks(extents, grid);
     for (;;) {

@@ -30,6 +30,13 @@ Status CheckPhase(const Superblock& superblock, bool read_only) {
                    "finish or to go back"};
 }
 
+// A failure shows when the socket is made.
+void MakeParentDirectory(const std::string& path) {
+  std::error_code ignored;
+  std::filesystem::create_directories(
+      std::filesystem::path(path).parent_path(), ignored);
+}
+
 }  // namespace
 
 ImageFacts FactsOf(std::shared_ptr<const Manifest> manifest) {
@@ -146,11 +153,8 @@ Task<Result<std::string>> StreamDriver::Start() {
     });
     if (!s) co_return s.error();
   }
-  std::error_code ignored;
-  for (const std::string& path : {options_.socket, options_.control}) {
-    std::filesystem::create_directories(
-        std::filesystem::path(path).parent_path(), ignored);
-  }
+  MakeParentDirectory(options_.socket);
+  MakeParentDirectory(options_.control);
   frontend_ = MakeFrontend();
   identity_.disk = options_.disk;
   Result<std::string> device = co_await frontend_->Start();

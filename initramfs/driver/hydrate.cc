@@ -126,7 +126,8 @@ Task<std::optional<DiskChunk>> StreamEngine::PlaceFor(ImageChunk chunk,
 Task<bool> StreamEngine::EvictOne() {
   std::optional<ImageChunk> victim;
   std::optional<ChunkLocks::Guard> guard;
-  for (const bool wrapped : {false, true}) {
+  for (int round = 0; round < 2; ++round) {
+    const bool wrapped = round == 1;
     store_.map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
       if (victim || (chunk < evict_cursor_) != wrapped) return;
       const bool kept =

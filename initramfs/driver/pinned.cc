@@ -63,8 +63,11 @@ Task<Status> StreamEngine::ClearHome(ImageChunk chunk) {
       const DiskChunk source{occupant.number};
       co_return co_await Relocate(device_, store_, {&source, 1});
     }
-    case ChunkUse::kMetadata:
-      co_return co_await store_.Checkpoint();
+    case ChunkUse::kMetadata: {
+      Status s = co_await store_.MoveMetadata(home);
+      if (s) store_.Release(home);  // MakeHome takes it in its next turn
+      co_return s;
+    }
     default:
       // Reserved: its owner, or the commit that frees it, is under way.
       if (auto s = co_await store_.Commit(); !s) co_return s;
