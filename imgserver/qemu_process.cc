@@ -57,7 +57,7 @@ std::vector<std::string> QemuCommand(const MachineOptions& options) {
   std::vector<std::string> command = {
       // QEMU ends when we do, whatever our end is.
       "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name",
-      "bootstream-trace", "-accel", options.accel, "-smp", "2", "-m",
+      "bootstream-trace", "-accel", options.accel, "-smp", "1", "-m",
       std::to_string(options.memory_mib), "-nodefaults", "-display", "none",
       "-device", "VGA", "-no-reboot", "-serial", "stdio", "-blockdev",
       "driver=nbd,node-name=disk,server.type=unix,server.path=" +

@@ -53,7 +53,7 @@ make_initramfs() {
 
 untar "$(cached_tree "kernel-$release" "nbd 1" kernel_of "$release")" "$work"
 make_initramfs
-timeout 300 qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 1536 \
+timeout 300 qemu-system-x86_64 -accel tcg,thread=multi -smp 1 -m 1536 \
   -nodefaults -display none -serial file:"$work/console" -no-reboot \
   -kernel "$work/vmlinuz" -initrd "$work/initrd" \
   -append "console=ttyS0 quiet panic=-1" </dev/null ||

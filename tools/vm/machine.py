@@ -27,10 +27,12 @@ class Machine:
     firmware  "uefi" or "bios"
     boot      "disk" or "network": which one the firmware tries first
     boot_url  what the DHCP server names as the boot file
+    cpus      with more than one, the emulator may run a processor into a
+              breakpoint that another is patching away ("Oops: int3")
     """
 
     def __init__(self, disk, work_dir, *, name="machine", firmware="uefi",
-                 boot="disk", boot_url=None, memory="2G", cpus=2,
+                 boot="disk", boot_url=None, memory="2G", cpus=1,
                  disk_serial="BOOTSTREAM-0001", mac="52:54:00:12:34:56",
                  cache="unsafe", extra=()):
         if firmware not in ("uefi", "bios") or boot not in ("disk", "network"):
