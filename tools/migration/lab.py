@@ -114,6 +114,16 @@ class Lab:
         self._write_script(AGENT_SCRIPT.format(
             base=url + "/boot", orders=" ".join(orders)))
 
+    def order_nothing(self):
+        """From the next network boot on: the agent without an order, which
+        starts an armed disk.  A BIOS cannot be told to: its script does it."""
+        if self.firmware == "bios":
+            self.order_disk()
+            return
+        self._write_script(AGENT_SCRIPT.format(
+            base=f"http://10.0.2.2:{self.port}/boot",
+            orders="bootstream.onerror=poweroff"))
+
     def order_disk(self):
         """From the next network boot on: go on to the machine's own disk."""
         self._write_script(DISK_SCRIPTS[self.firmware])

@@ -47,7 +47,7 @@ class Story:
             self.time.phase("firmware, network boot of the agent")
             console.expect(r"bootagent: migrate: done", 900, unless=BAD)
             # From now on this machine goes to its own disk.
-            lab.order_disk()
+            lab.order_nothing()
             self.time.phase("migrate, until the target is armed")
             console.expect(r"new-desk login: ", 600, unless=BAD)
             self.time.phase("restart, target up to its login prompt")
@@ -125,7 +125,7 @@ class Story:
         self.result.update({
             "phases": self.time.phases,
             "image_bytes": manifest["image_bytes"],
-            "image_used_bytes": manifest["used_bytes"],
+            "image_used_bytes": manifest["data_bytes"],
             "image_used_bytes_compressed": manifest["packed_bytes"],
             "boot_set_chunks": manifest["boot_set_chunks"],
             "relocated_chunks": self.status["chunks"]["relocated"],
