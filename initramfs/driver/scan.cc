@@ -1,35 +1,11 @@
 #include "initramfs/driver/scan.h"
 
-#include <algorithm>
-#include <array>
-#include <filesystem>
-#include <fstream>
-#include <string_view>
-
 #include "blockmap/base/posix_block_device.h"
 #include "blockmap/disk/disk_serial.h"
 #include "blockmap/disk/find_migration.h"
 
 namespace bootstream {
 namespace {
-
-namespace fs = std::filesystem;
-
-constexpr std::array<std::string_view, 8> kVirtual{
-    "loop", "ram", "zram", "nbd", "dm-", "md", "sr", "fd"};
-
-bool IsVirtual(const std::string& name) {
-  return std::any_of(kVirtual.begin(), kVirtual.end(), [&](auto prefix) {
-    return name.rfind(prefix, 0) == 0;
-  });
-}
-
-std::string FirstLine(const fs::path& path) {
-  std::ifstream in(path);
-  std::string line;
-  std::getline(in, line);
-  return line;
-}
 
 Result<FoundMigration> ScanOne(const std::string& disk) {
   auto device = PosixBlockDevice::Open(disk, OpenMode::kReadOnly);
@@ -38,19 +14,6 @@ Result<FoundMigration> ScanOne(const std::string& disk) {
 }
 
 }  // namespace
-
-std::vector<std::string> InternalDisks() {
-  std::vector<std::string> disks;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator("/sys/block", error)) {
-    const std::string name = entry.path().filename();
-    if (IsVirtual(name) || FirstLine(entry.path() / "size") == "0") continue;
-    if (FirstLine(entry.path() / "removable") == "1") continue;
-    disks.push_back("/dev/" + name);
-  }
-  std::sort(disks.begin(), disks.end());
-  return disks;
-}
 
 Result<ScanResult> ScanDisks(const std::vector<std::string>& disks) {
   ScanResult result;

@@ -10,11 +10,6 @@
 
 namespace bootstream {
 
-// Disks of this machine that a migration could be on: whole block devices with
-// a driver, not removable, not virtual (loop, ram, nbd, device-mapper, ...).
-// "/dev/vda".  Source: sysfs(5), /sys/block.
-std::vector<std::string> InternalDisks();
-
 struct ScanResult {
   std::string disk;  // empty: no migration on any disk
   std::optional<Superblock> superblock;

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "blockmap/base/posix_block_device.h"
+#include "blockmap/disk/probe.h"
 #include "initramfs/driver/driver.h"
 #include "initramfs/driver/process.h"
 #include "initramfs/driver/scan.h"
@@ -39,7 +40,7 @@ std::string Sentence(const Error& error) {
 // The disk with the migration, from --disk or by looking at all of them.
 Result<std::string> ChooseDisk(const Options& options) {
   if (!options.driver.disk.empty()) return options.driver.disk;
-  auto found = ScanDisks(InternalDisks());
+  auto found = ScanDisks(CandidateDisks());
   if (!found) return found.error();
   for (const std::string& warning : found->warnings) {
     std::cerr << "streamd: " << warning << "\n";
@@ -192,7 +193,7 @@ int Run(Options options, char** argv) {
 
 int Scan(const std::string& disk) {
   auto found =
-      ScanDisks(disk.empty() ? InternalDisks() : std::vector{disk});
+      ScanDisks(disk.empty() ? CandidateDisks() : std::vector{disk});
   if (!found) {
     std::cerr << Sentence(found.error()) << "\n";
     return ExitCodeFor(found.error().code);
