@@ -31,9 +31,9 @@ class Timeline:
 
     def table(self, image_bytes_used):
         """Lines for people; the share is that of the image in use."""
-        lines = [f"{'phase':34} {'seconds':>8} {'MB':>8} {'of image':>9}"]
+        lines = [f"{'phase':40} {'seconds':>8} {'MB':>8} {'of image':>9}"]
         for phase in self.phases:
             share = phase["network_bytes"] / image_bytes_used
-            lines.append(f"{phase['name']:34} {phase['seconds']:8.1f} "
+            lines.append(f"{phase['name']:40} {phase['seconds']:8.1f} "
                          f"{phase['network_bytes'] / 1e6:8.1f} {share:9.1%}")
         return "\n".join(lines)
