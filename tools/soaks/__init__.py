@@ -1,0 +1,1 @@
+"""The long versions of the destructive tests, one module for each kind."""
