@@ -141,6 +141,7 @@ class StreamEngine final : public BlockService {
   // pinned.cc
   Task<Status> MakeHome(ImageChunk chunk);
   Task<Status> ClearHome(ImageChunk chunk);
+  Task<bool> EvictFor(const Status& failure);
   Task<Status> MoveImageChunk(ImageChunk chunk);
 
   void CommitSoon();

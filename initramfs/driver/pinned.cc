@@ -15,15 +15,21 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
     bool ours = store_.AllocateAt(home);
     if (!ours &&
         store_.region().OccupantOf(home).use == ChunkUse::kForeign) {
-      if (auto s = co_await Relocate(device_, store_, {&home, 1}); !s) {
-        co_return s;
+      Status s = co_await Relocate(device_, store_, {&home, 1});
+      if (!s) {
+        const bool has_room = co_await EvictFor(s);
+        if (!has_room) co_return s;
+        continue;
       }
       ours = true;
     }
     if (!ours) {
       // Another chunk's lock is never awaited under this one.
       guard.Release();
-      if (auto s = co_await ClearHome(chunk); !s) co_return s;
+      const Status s = co_await ClearHome(chunk);
+      if (s) continue;
+      const bool has_room = co_await EvictFor(s);
+      if (!has_room) co_return s;
       continue;
     }
     if (state.location.on_disk()) {
@@ -50,6 +56,13 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
   co_return Error{ErrorCode::kNoSpace,
                   "the home of image chunk " + std::to_string(chunk.value) +
                       " does not become free"};
+}
+
+// Whether `failure` was want of room and a clean chunk has made some: demand
+// misses may have used up what was spare.
+Task<bool> StreamEngine::EvictFor(const Status& failure) {
+  if (failure.error().code != ErrorCode::kNoSpace) co_return false;
+  co_return co_await EvictOne();
 }
 
 // Move away whoever of ours lies in the home of `chunk`.

@@ -228,6 +228,19 @@ TEST(StreamEngineTest, FullRegionEvictsCleanChunksAndNeverWrittenOnes) {
             std::vector<std::byte>(4096, std::byte{4}));
 }
 
+TEST(StreamEngineTest, PinnedWriteIntoAFullRegionEvictsCleanChunks) {
+  EngineRig rig({{64, 30}});
+  rig.Read(0, 32 * kChunk);  // demand takes even what is spare
+  rig.Write(4 * kChunk, 4096, std::byte{6});
+  rig.Write(5 * kChunk + 8192, 4096, std::byte{7});
+  EXPECT_EQ(rig.store().map().Get(ImageChunk{4}).location,
+            Location::At(DiskChunk{4}));
+  EXPECT_EQ(rig.SourceChunk(4), Part(rig.old_disk(), 4 * kChunk, kChunk));
+  EXPECT_EQ(rig.SourceChunk(5), Part(rig.old_disk(), 5 * kChunk, kChunk));
+  EXPECT_EQ(rig.Read(5 * kChunk + 8192, 4096),
+            std::vector<std::byte>(4096, std::byte{7}));
+}
+
 // Random reads, writes, zeroes, discards, flushes, held downloads and restarts
 // after a flush, against a plain copy of the image.
 TEST(StreamEngineTest, RandomHistoriesReadWhatWasWritten) {
