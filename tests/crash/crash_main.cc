@@ -1,0 +1,130 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "tests/crash/simulator.h"
+#include "tests/crash/stream_phases.h"
+
+namespace bootstream {
+namespace {
+
+struct Arguments {
+  Simulator::Options simulator;
+  uint64_t count = 0;
+  uint64_t operations = 120;
+  std::vector<std::string> phases;
+  std::string only;
+  std::string json;
+};
+
+std::vector<PhaseOfLife> ChosenPhases(const Arguments& arguments) {
+  std::vector<PhaseOfLife> chosen;
+  for (PhaseOfLife& phase : StreamPhases(arguments.operations)) {
+    const auto& names = arguments.phases;
+    if (names.empty() || std::ranges::find(names, phase.name) != names.end()) {
+      chosen.push_back(std::move(phase));
+    }
+  }
+  return chosen;
+}
+
+// PHASE:ROUND:POINT:STATE
+bool ReadOnly(Arguments& arguments, Simulator::Only& only) {
+  const size_t colon = arguments.only.find(':');
+  if (colon == std::string::npos) return false;
+  arguments.phases = {arguments.only.substr(0, colon)};
+  unsigned long long round = 0, point = 0, number = 0;
+  if (std::sscanf(arguments.only.c_str() + colon, ":%llu:%llu:%llu", &round,
+                  &point, &number) != 3) {
+    return false;
+  }
+  only = {round, point, number};
+  return true;
+}
+
+nlohmann::json Figures(const Simulator& simulator, const Arguments& arguments) {
+  nlohmann::json json{{"kind", "crash"},
+                      {"tried", 0},
+                      {"failed", simulator.violations()},
+                      {"distinct", simulator.distinct()},
+                      {"seed", arguments.simulator.seed}};
+  uint64_t tried = 0;
+  for (const auto& [name, figures] : simulator.phases()) {
+    json["phases"][name] = {{"points", figures.points},
+                            {"tried", figures.tried},
+                            {"distinct", figures.distinct},
+                            {"violations", figures.violations}};
+    tried += figures.tried;
+  }
+  json["tried"] = tried;
+  return json;
+}
+
+void Print(const Simulator& simulator) {
+  for (const auto& [name, figures] : simulator.phases()) {
+    std::printf(
+        "%-20s flush points %6llu  states tried %8llu  distinct %8llu  "
+        "violations %llu  (%.1f s)\n",
+        name.c_str(), static_cast<unsigned long long>(figures.points),
+        static_cast<unsigned long long>(figures.tried),
+        static_cast<unsigned long long>(figures.distinct),
+        static_cast<unsigned long long>(figures.violations), figures.seconds);
+  }
+  std::printf("distinct states %llu, violations %llu\n",
+              static_cast<unsigned long long>(simulator.distinct()),
+              static_cast<unsigned long long>(simulator.violations()));
+}
+
+int Run(Arguments arguments) {
+  std::optional<Simulator::Only> only;
+  if (!arguments.only.empty()) {
+    only.emplace();
+    if (!ReadOnly(arguments, *only)) {
+      std::fprintf(stderr, "--only: PHASE:ROUND:POINT:STATE\n");
+      return 2;
+    }
+  }
+  const auto phases = ChosenPhases(arguments);
+  if (phases.empty()) {
+    std::fprintf(stderr, "there is no such phase\n");
+    return 2;
+  }
+  Simulator simulator(arguments.simulator);
+  uint64_t round = only ? only->round : 0;
+  do {
+    for (const PhaseOfLife& phase : phases) {
+      simulator.RunRound(phase, round, only);
+    }
+    ++round;
+  } while (!only && simulator.distinct() < arguments.count);
+  Print(simulator);
+  if (!arguments.json.empty()) {
+    std::ofstream(arguments.json) << Figures(simulator, arguments) << "\n";
+  }
+  return simulator.violations() == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace bootstream
+
+int main(int argc, char** argv) {
+  bootstream::Arguments arguments;
+  CLI::App app(
+      "Cut the power at every flush of the agent and the driver, and check "
+      "what "
+      "is left.");
+  app.add_option("--seed", arguments.simulator.seed, "do the same again");
+  app.add_option("--count", arguments.count,
+                 "rounds until so many distinct states; 0: one round");
+  app.add_option("--states", arguments.simulator.states_per_point,
+                 "states for each flush");
+  app.add_option("--operations", arguments.operations,
+                 "requests in one run of the driver");
+  app.add_option("--phase", arguments.phases, "only this one (repeatable)");
+  app.add_option("--only", arguments.only, "PHASE:ROUND:POINT:STATE");
+  app.add_option("--json", arguments.json, "write the figures");
+  CLI11_PARSE(app, argc, argv);
+  return bootstream::Run(std::move(arguments));
+}

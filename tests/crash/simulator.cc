@@ -1,0 +1,177 @@
+#include "tests/crash/simulator.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+
+#include "blockmap/base/types.h"
+
+namespace bootstream {
+namespace {
+
+// States that turn out to be known at their point are replaced, this often.
+constexpr uint64_t kAttemptsFactor = 3;
+
+uint64_t HashOf(std::span<const std::byte> disk) {
+  uint64_t hash = 0;
+  for (uint64_t at = 0; at < disk.size(); at += kSectorBytes) {
+    hash ^= SectorHash(
+        at / kSectorBytes,
+        disk.subspan(at, std::min<uint64_t>(kSectorBytes, disk.size() - at)));
+  }
+  return hash;
+}
+
+std::vector<uint64_t> TouchedSectors(const CrashPoint& point) {
+  std::vector<uint64_t> sectors;
+  for (const auto* write : point.window) {
+    for (uint64_t at = 0; at < write->data.size(); at += kSectorBytes) {
+      sectors.push_back((write->offset + at) / kSectorBytes);
+    }
+  }
+  std::ranges::sort(sectors);
+  const auto rest = std::ranges::unique(sectors);
+  sectors.erase(rest.begin(), rest.end());
+  return sectors;
+}
+
+uint64_t HashOfSectors(std::span<const std::byte> disk,
+                       const std::vector<uint64_t>& sectors) {
+  uint64_t hash = 0;
+  for (const uint64_t sector : sectors) {
+    hash ^=
+        SectorHash(sector, disk.subspan(sector * kSectorBytes, kSectorBytes));
+  }
+  return hash;
+}
+
+double Now() {
+  return std::chrono::duration<double>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+uint64_t MixSeed(uint64_t seed, uint64_t number) {
+  uint64_t mixed = seed + (number + 1) * 0x9e3779b97f4a7c15;
+  mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9;
+  mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111eb;
+  return mixed ^ (mixed >> 31);
+}
+
+Simulator::PhaseState& Simulator::StateOf(const std::string& name) {
+  for (PhaseState& phase : phases_) {
+    if (phase.name == name) return phase;
+  }
+  phases_.push_back({name, {}, {}});
+  return phases_.back();
+}
+
+void Simulator::RunRound(const PhaseOfLife& life, uint64_t round,
+                         const std::optional<Only>& only) {
+  PhaseState& phase = StateOf(life.name);
+  const double start = Now();
+  const auto workload = life.make(MixSeed(options_.seed, round));
+  ScratchDisk disk(workload->Base());
+  RecordingDevice device({disk.bytes().begin(), disk.bytes().end()});
+  const std::string wrong = workload->Run(device);
+  const Recording recording = device.TakeRecording();
+  if (!wrong.empty()) Report(phase, {round, 0, 0}, "no power cut: " + wrong);
+
+  uint64_t hash = HashOf(disk.bytes());
+  uint64_t durable = 0;
+  const auto points = CrashPointsOf(recording);
+  for (size_t i = 0; i < points.size(); ++i) {
+    const CrashPoint& point = points[i];
+    for (; durable < point.durable; ++durable) {
+      const auto& write = recording.writes[durable];
+      const uint64_t first = write.offset / kSectorBytes;
+      for (uint64_t at = 0; at < write.data.size(); at += kSectorBytes) {
+        const uint64_t sector = first + at / kSectorBytes;
+        hash ^=
+            SectorHash(sector,
+                       disk.bytes().subspan(write.offset + at, kSectorBytes)) ^
+            SectorHash(sector, std::span(write.data).subspan(at, kSectorBytes));
+      }
+      disk.Put(write.offset, write.data);
+    }
+    disk.Keep();
+    if (only && only->point != i) continue;
+    TryPoint(phase, life, *workload, disk, hash, point,
+             {round, i, only ? only->number : 0}, only.has_value());
+  }
+  phase.figures.seconds += Now() - start;
+}
+
+void Simulator::TryPoint(PhaseState& phase, const PhaseOfLife& life,
+                         Workload& workload, ScratchDisk& disk,
+                         uint64_t base_hash, const CrashPoint& point,
+                         const Only& where, bool only_one) {
+  const auto sectors = TouchedSectors(point);
+  base_hash ^= HashOfSectors(disk.bytes(), sectors);
+  const uint64_t wanted =
+      std::min(options_.states_per_point, StateCount(point));
+  const uint64_t attempts =
+      std::min(wanted * kAttemptsFactor, StateCount(point));
+  const uint64_t seed = MixSeed(options_.seed, where.round);
+  std::unordered_set<uint64_t> here;
+  ++phase.figures.points;
+  for (uint64_t number = only_one ? where.number : 0;
+       only_one || (number < attempts && here.size() < wanted); ++number) {
+    const CrashState state = MakeState(point, number, seed);
+    for (const auto& piece : state.pieces) disk.Put(piece.offset, piece.data);
+    const uint64_t hash = base_hash ^ HashOfSectors(disk.bytes(), sectors);
+    if (here.insert(hash).second) {
+      ++phase.figures.tried;
+      phase.seen.insert(hash);
+      const Cut cut{point.clock, state.torn,
+                    MixSeed(seed ^ point.clock, number)};
+      const std::string wrong = workload.Check(disk, cut);
+      if (!wrong.empty()) {
+        Report(phase, {where.round, where.point, number}, wrong);
+      } else if (only_one) {
+        std::printf("%s: nothing is wrong here\n", life.name.c_str());
+      }
+    }
+    disk.Reset();
+    if (only_one) break;
+  }
+  phase.figures.distinct = phase.seen.size();
+}
+
+void Simulator::Report(PhaseState& phase, const Only& where,
+                       const std::string& what) {
+  if (++phase.figures.violations > options_.violations_shown) return;
+  std::printf(
+      "VIOLATION %s: %s\n  again: crash_simulator --seed %llu --only "
+      "%s:%llu:%llu:%llu\n",
+      phase.name.c_str(), what.c_str(),
+      static_cast<unsigned long long>(options_.seed), phase.name.c_str(),
+      static_cast<unsigned long long>(where.round),
+      static_cast<unsigned long long>(where.point),
+      static_cast<unsigned long long>(where.number));
+  std::fflush(stdout);
+}
+
+std::vector<Simulator::PhaseFigures> Simulator::phases() const {
+  std::vector<PhaseFigures> all;
+  for (const PhaseState& phase : phases_) {
+    all.push_back({phase.name, phase.figures});
+  }
+  return all;
+}
+
+uint64_t Simulator::distinct() const {
+  uint64_t sum = 0;
+  for (const PhaseState& phase : phases_) sum += phase.figures.distinct;
+  return sum;
+}
+
+uint64_t Simulator::violations() const {
+  uint64_t sum = 0;
+  for (const PhaseState& phase : phases_) sum += phase.figures.violations;
+  return sum;
+}
+
+}  // namespace bootstream

@@ -1,0 +1,57 @@
+#include "tests/crash/stream_phases.h"
+
+#include "tests/crash/stream_workload.h"
+
+namespace bootstream {
+namespace {
+
+std::vector<uint64_t> Chunks(uint64_t first, uint64_t end) {
+  std::vector<uint64_t> chunks;
+  for (uint64_t c = first; c < end; ++c) chunks.push_back(c);
+  return chunks;
+}
+
+std::unique_ptr<Workload> Make(std::vector<DiskExtent> region,
+                               uint32_t journal_chunks,
+                               StreamWorkloadOptions options, uint64_t seed) {
+  SmallSceneOptions scene;
+  scene.region = std::move(region);
+  scene.journal_chunks = journal_chunks;
+  scene.seed = seed;
+  return std::make_unique<StreamWorkload>(
+      std::make_shared<const Scene>(MakeSmallScene(scene)), std::move(options),
+      seed);
+}
+
+}  // namespace
+
+std::vector<PhaseOfLife> StreamPhases(uint64_t operations) {
+  StreamWorkloadOptions usual;
+  usual.client.operations = operations;
+  usual.client.written_chunks = Chunks(0, 24);
+  const auto stream = [usual](uint64_t seed) {
+    return Make({{16, 8}, {40, 50}}, 2, usual, seed);
+  };
+  StreamWorkloadOptions tight = usual;
+  tight.is_roomy = false;
+  tight.client.written_chunks = {0, 4, 11, 17, 23};
+  const auto full = [tight](uint64_t seed) {
+    return Make({{40, 30}}, 1, tight, seed);
+  };
+  StreamWorkloadOptions pins = usual;
+  pins.client.written_chunks = {2, 4, 4, 5, 5, 6, 6, 7};
+  const auto pinned = [pins](uint64_t seed) {
+    return Make({{5, 3}, {40, 50}}, 1, pins, seed);
+  };
+  StreamWorkloadOptions moves = usual;
+  moves.client.moves_metadata = true;
+  const auto metadata = [moves](uint64_t seed) {
+    return Make({{16, 8}, {40, 50}}, 1, moves, seed);
+  };
+  return {{"stream", stream},
+          {"stream-full", full},
+          {"stream-pinned", pinned},
+          {"metadata", metadata}};
+}
+
+}  // namespace bootstream

@@ -1,0 +1,20 @@
+#ifndef TESTS_CRASH_STREAM_PHASES_H_
+#define TESTS_CRASH_STREAM_PHASES_H_
+
+#include <vector>
+
+#include "tests/crash/workload.h"
+
+namespace bootstream {
+
+// The driver core's phases, over small scenes:
+//   stream       room for everything; all kinds of requests, backfill
+//   stream-full  a region that cannot hold the image: evictions
+//   stream-pin   mostly writes to pinned chunks, whose homes are the source's
+//   metadata     a short journal: checkpoints, moves of all metadata, anchor
+// Each round has a new scene.  `operations`: requests in a run.
+std::vector<PhaseOfLife> StreamPhases(uint64_t operations);
+
+}  // namespace bootstream
+
+#endif  // TESTS_CRASH_STREAM_PHASES_H_

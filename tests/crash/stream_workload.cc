@@ -1,0 +1,135 @@
+#include "tests/crash/stream_workload.h"
+
+#include <cstring>
+#include <random>
+
+namespace bootstream {
+namespace {
+
+constexpr uint32_t kChunk = Scene::kChunk;
+
+// With nothing written.
+StreamSession::Options ToLook() {
+  StreamSession::Options options;
+  options.read_only = true;
+  return options;
+}
+
+std::string Because(const char* what, const Error& error) {
+  return std::string(what) + ": " + error.message;
+}
+
+}  // namespace
+
+StreamWorkload::StreamWorkload(std::shared_ptr<const Scene> scene,
+                               StreamWorkloadOptions options, uint64_t seed)
+    : scene_(std::move(scene)),
+      options_(std::move(options)),
+      seed_(seed),
+      model_(scene_->image) {}
+
+std::string StreamWorkload::Run(RecordingDevice& device) {
+  auto session = StreamSession::Open(device, scene_->image, {});
+  if (!session) return Because("open", session.error());
+  StreamClient client(device, **session, model_, options_.client, seed_);
+  return client.Run();
+}
+
+std::string StreamWorkload::CheckMap(StreamSession& session,
+                                     DiskBytes disk) const {
+  auto wrong = CheckSourceChunks(*scene_, session.store(), disk);
+  if (wrong.empty()) wrong = CheckCleanBlocks(*scene_, session.store(), disk);
+  if (wrong.empty()) wrong = CheckOccupancy(session.store());
+  return wrong;
+}
+
+std::string StreamWorkload::LookAt(ScratchDisk& disk, const Cut& cut,
+                                   std::vector<std::byte>& image) {
+  auto session = StreamSession::Open(disk, scene_->image, ToLook());
+  if (!session) return Because("open to look", session.error());
+  auto wrong = CheckMap(**session, disk.bytes());
+  if (wrong.empty()) {
+    wrong = CheckBootSetHome(*scene_, model_, disk.bytes(), cut);
+  }
+  if (!wrong.empty()) return wrong;
+  auto content = (*session)->ReadAll();
+  if (!content) return Because("read", content.error());
+  image = std::move(*content);
+  return model_.Check(0, image, cut.clock, cut.torn);
+}
+
+// Read all, or let backfill come first; in the end what can be there is.
+std::string StreamWorkload::BringIn(StreamSession& session, const Cut& cut) {
+  const bool reads_first = cut.choice % 2 == 0;
+  if (reads_first) {
+    const auto content = session.ReadAll();
+    if (!content) return Because("read", content.error());
+    for (uint64_t c = 0; options_.is_roomy && c * kChunk < scene_->image.size();
+         ++c) {
+      if (session.engine().IsMissing(ImageChunk{c})) {
+        return "image chunk " + std::to_string(c) + " was read and not stored";
+      }
+    }
+  }
+  const auto state = session.BackfillToEnd();
+  if (options_.is_roomy && state != Backfill::State::kComplete) {
+    return "backfill ends as " + std::string(BackfillStateName(state));
+  }
+  const Status drained = session.Finish(session.engine().Drain());
+  return drained ? "" : Because("drain", drained.error());
+}
+
+std::string StreamWorkload::Recover(BlockDevice& device, const Cut& cut) {
+  auto session = StreamSession::Open(device, scene_->image, {});
+  if (!session) return Because("open", session.error());
+  return BringIn(**session, cut);
+}
+
+// A few more writes, a flush, and all of it again after the next start.
+std::string StreamWorkload::GoOn(ScratchDisk& disk, StreamSession& session,
+                                 const Cut& cut,
+                                 std::vector<std::byte>& image) {
+  std::mt19937_64 random(cut.choice);
+  const auto& chunks = options_.client.written_chunks;
+  for (int i = 0; i < 5; ++i) {
+    const uint64_t chunk = chunks[random() % chunks.size()];
+    const uint64_t at = std::max<uint64_t>(options_.client.table_bytes,
+                                           chunk * kChunk + random() % kChunk);
+    const uint64_t end = image.size() - options_.client.table_bytes;
+    const uint64_t size =
+        std::min<uint64_t>(1 + random() % 9000, kChunk - at % kChunk);
+    if (at + size > end) continue;
+    const std::vector<std::byte> data(size, static_cast<std::byte>(random()));
+    std::memcpy(image.data() + at, data.data(), size);
+    const Status s = session.Finish(session.engine().Write(at, data, false));
+    if (!s) return Because("write after recovery", s.error());
+  }
+  if (const Status s = session.Finish(session.engine().Flush()); !s) {
+    return Because("flush after recovery", s.error());
+  }
+  auto again = StreamSession::Open(disk, scene_->image, ToLook());
+  if (!again) return Because("open after recovery", again.error());
+  const auto content = (*again)->ReadAll();
+  if (!content) return Because("read after recovery", content.error());
+  if (*content != image) return "after recovery a write is lost";
+  return CheckMap(**again, disk.bytes());
+}
+
+std::string StreamWorkload::Check(ScratchDisk& disk, const Cut& cut) {
+  std::vector<std::byte> before;
+  if (auto wrong = LookAt(disk, cut, before); !wrong.empty()) return wrong;
+  auto session = StreamSession::Open(disk, scene_->image, {});
+  if (!session) return Because("open", session.error());
+  if (auto wrong = BringIn(**session, cut); !wrong.empty()) return wrong;
+  const auto after = (*session)->ReadAll();
+  if (!after) return Because("read again", after.error());
+  if (*after != before) return "recovery has changed what the target reads";
+  auto wrong = CheckMap(**session, disk.bytes());
+  if (wrong.empty()) {
+    wrong = CheckBootSetHome(*scene_, model_, disk.bytes(), cut);
+  }
+  if (!wrong.empty()) return "recovered: " + wrong;
+  return GoOn(disk, **session, cut, before);
+}
+
+}  // namespace bootstream

@@ -1,0 +1,46 @@
+#ifndef TESTS_CRASH_WORKLOAD_H_
+#define TESTS_CRASH_WORKLOAD_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/crash/recording_device.h"
+#include "tests/crash/scratch_disk.h"
+
+namespace bootstream {
+
+// A power cut that has happened, as the one who checks must know it.
+struct Cut {
+  uint64_t clock = 0;   // of the recording
+  bool torn = false;    // some write arrived in part only
+  uint64_t choice = 0;  // random: which way to go on
+};
+
+// One run of the real agent or the real driver core, and what must be true of
+// the disk whenever it is cut short.  Made from a seed, used once.
+class Workload {
+ public:
+  virtual ~Workload() = default;
+
+  // The disk before the run.
+  virtual std::vector<std::byte> Base() = 0;
+  // Do the work; what went wrong, or nothing.
+  virtual std::string Run(RecordingDevice& device) = 0;
+  // What the next start does after a power cut, up to its end.
+  virtual std::string Recover(BlockDevice& device, const Cut& cut) = 0;
+  // Check `disk` as it was left, recover, check again; what is wrong, or
+  // nothing.  `disk` may be changed; its Reset leads back.
+  virtual std::string Check(ScratchDisk& disk, const Cut& cut) = 0;
+};
+
+struct PhaseOfLife {
+  std::string name;
+  std::function<std::unique_ptr<Workload>(uint64_t seed)> make;
+};
+
+}  // namespace bootstream
+
+#endif  // TESTS_CRASH_WORKLOAD_H_
