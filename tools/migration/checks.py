@@ -60,24 +60,31 @@ def ask(control, request):
     return reply
 
 
-def compare_with_image(lab, disk):
-    """Every block that is not dirty must equal the image.  Other NBD clients
-    must accept the device.  Returns (dirty bytes, blocks that differ though
-    they are not dirty)."""
+@contextmanager
+def copy_of_streamed(lab, disk):
+    """The target image of `disk` as a file that goes away in the end; (path,
+    dirty extents).  Other NBD clients must accept the device."""
     copy = lab.work / "streamed.img"
-    with streamed(lab, disk, "--read-only") as (uri, control):
-        lab.run("nbdinfo", uri)
-        lab.run("qemu-img", "info", "-U", uri)
-        lab.run("nbdcopy", uri, copy)
-        dirty = control({"command": "dirty"})["extents"]
     try:
-        wrong = _differences(copy, lab.target, dirty)
+        with streamed(lab, disk, "--read-only") as (uri, control):
+            lab.run("nbdinfo", uri)
+            lab.run("qemu-img", "info", "-U", uri)
+            lab.run("nbdcopy", uri, copy)
+            dirty = control({"command": "dirty"})["extents"]
+        yield copy, dirty
     finally:
-        copy.unlink()
-    return sum(size for _, size in dirty), wrong
+        copy.unlink(missing_ok=True)
 
 
-def _differences(path, reference, dirty):
+def compare_with_image(lab, disk):
+    """Every block that is not dirty must equal the image.  Returns (dirty
+    bytes, blocks that differ though they are not dirty)."""
+    with copy_of_streamed(lab, disk) as (copy, dirty):
+        return sum(size for _, size in dirty), \
+            differences(copy, lab.target, dirty)
+
+
+def differences(path, reference, dirty):
     dirty_blocks = set()
     for offset, size in dirty:
         dirty_blocks.update(range(offset // 4096, (offset + size) // 4096))

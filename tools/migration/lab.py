@@ -45,7 +45,7 @@ class Lab:
         self.pubkey = self.work / "office.pub"
         self.image = "desk"
         self.server = None
-        self.port = None
+        self.port = None  # a free one, unless set before serving
         self.work.mkdir(parents=True, exist_ok=True)
 
     def program(self, name):
@@ -186,7 +186,8 @@ class Lab:
         log = (self.work / "server.log").open("ab")
         self.server = subprocess.Popen(
             [self.program("imgserver"), "serve", "--repo", str(self.repo),
-             "--listen", "127.0.0.1:0", "--port-file", str(port_file),
+             "--listen", f"127.0.0.1:{self.port or 0}",
+             "--port-file", str(port_file),
              "--access-log", str(self.work / "access.log")],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         while not port_file.exists() or not port_file.read_text().strip():

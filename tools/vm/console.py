@@ -18,6 +18,10 @@ class ConsoleError(Exception):
     pass
 
 
+class ConsoleEnded(ConsoleError):
+    """The machine is off."""
+
+
 class CommandResult(NamedTuple):
     output: str
     exit_code: int
@@ -77,7 +81,8 @@ class Console:
                     self._position = match.end()
                     return match
                 if not self._open:
-                    self._fail(f"ended before {pattern.pattern!r}")
+                    self._fail(f"ended before {pattern.pattern!r}",
+                               ConsoleEnded)
                 left = deadline - time.monotonic()
                 if left <= 0:
                     self._fail(f"no {pattern.pattern!r} in {timeout} s")
@@ -125,9 +130,9 @@ class Console:
         self._socket.close()
         self._log.close()
 
-    def _fail(self, message):
+    def _fail(self, message, kind=ConsoleError):
         tail = "\n".join(self._text.rstrip().splitlines()[-40:])
-        raise ConsoleError(f"console: {message}; its end:\n{tail}")
+        raise kind(f"console: {message}; its end:\n{tail}")
 
     def _read(self):
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode

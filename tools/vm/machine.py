@@ -21,7 +21,7 @@ class Machine:
     """A machine that runs from entering the `with` block (or start()) until it
     is shut down, its power is cut, or the block is left.
 
-    disk      raw disk file; changed in place
+    disk      raw disk file, changed in place, or the URI of an NBD export
     work_dir  where NAME.console.log (appended), NAME.qemu.log, NAME.pcap and
               NAME.vars.fd (UEFI variables, kept from one run to the next) lie
     firmware  "uefi" or "bios"
@@ -38,7 +38,7 @@ class Machine:
         if firmware not in ("uefi", "bios") or boot not in ("disk", "network"):
             raise ValueError(f"firmware {firmware!r}, boot {boot!r}")
         work_dir = Path(work_dir)
-        self.disk = Path(disk)
+        self.disk = disk
         self.name = name
         self.firmware = firmware
         self.boot = boot
@@ -96,6 +96,10 @@ class Machine:
     def seconds(self):
         """Since the power was turned on."""
         return time.monotonic() - self._started
+
+    @property
+    def pid(self):
+        return self._process.pid
 
     def running(self):
         return self._process is not None and self._process.poll() is None

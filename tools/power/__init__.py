@@ -1,0 +1,1 @@
+"""Power cuts of a whole machine: tools/soak power."""
