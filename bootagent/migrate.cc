@@ -204,9 +204,9 @@ Task<Status> Migration::Stub() {
   co_return co_await Record(Phase::kStubbed);
 }
 
-// The anchor's place follows from the disk and the image, as in the plan.
+// The anchor's place follows from the disk and the image, as in the plan.  That
+// the superblock names it does not say that it was written: it comes first.
 Task<Status> Migration::Anchor() {
-  if (store_->superblock().anchor_offset != kNone) co_return OkStatus();
   const auto offset = ChooseAnchor(store_->disk_grid(), *image_.manifest);
   if (!offset) co_return offset.error();
   if (auto s = co_await store_->WriteAnchor(*offset); !s) co_return s;

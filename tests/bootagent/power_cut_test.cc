@@ -1,5 +1,6 @@
 #include <random>
 
+#include "blockmap/disk/find_migration.h"
 #include "bootagent/stage.h"
 #include "tests/bootagent/migration_fixture.h"
 #include "tests/support/crash_device.h"
@@ -42,6 +43,13 @@ class PowerCutTest : public MigrationTest {
           << "boot chunk " << chunk.value;
     }
   }
+  void ExpectDriverFindsIt(CrashDevice& device) {
+    const auto found = RunInline(FindMigration(device, Sha256{}));
+    ASSERT_TRUE(found.has_value()) << found.error().message;
+    ASSERT_TRUE(found->superblock.has_value()) << "armed without an anchor";
+    EXPECT_EQ(found->superblock->phase, Phase::kArmed);
+    EXPECT_FALSE(found->by_stub);
+  }
   void ExpectSourceBack(const CrashDevice& device) {
     std::vector<std::byte> now(kChunk), then(kChunk);
     for (uint64_t c = 0; c * kChunk < kDiskBytes; ++c) {
@@ -76,6 +84,7 @@ TEST_F(PowerCutTest, MigrationGoesOnOrBackFromEveryFlush) {
     const auto went_on = Go(on);
     ASSERT_TRUE(went_on.has_value()) << went_on.error().message;
     ASSERT_NO_FATAL_FAILURE(ExpectBootSetHome(on));
+    ASSERT_NO_FATAL_FAILURE(ExpectDriverFindsIt(on));
     CrashDevice back(device.AfterPowerCut(random));
     const auto went_back = Back(back);
     ASSERT_TRUE(went_back.has_value()) << went_back.error().message;
