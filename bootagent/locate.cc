@@ -22,13 +22,22 @@ bool SameDisk(const Job& job, const DiskIdentity& known) {
 
 Task<Result<std::optional<Superblock>>> ScanRegionFile(
     const Job& job, const std::vector<ByteExtent>& extents) {
+  // A slot that a power cut tore says nothing on the grid of another size: the
+  // slots that make up for it are not where that grid has them.
+  std::optional<Error> damage;
   for (const uint32_t chunk_bytes : kChunkSizes) {
     const Grid grid{chunk_bytes, job.device.size_bytes()};
     auto found = co_await MapStore::ScanForSuperblock(
         job.device, chunk_bytes, WholeChunks(extents, grid));
     if (found) co_return std::optional<Superblock>(std::move(*found));
-    if (found.error().code != ErrorCode::kNotFound) co_return found.error();
+    const ErrorCode code = found.error().code;
+    if (code == ErrorCode::kCorrupt) {
+      damage = found.error();
+    } else if (code != ErrorCode::kNotFound) {
+      co_return found.error();
+    }
   }
+  if (damage) co_return *damage;
   co_return std::optional<Superblock>();
 }
 

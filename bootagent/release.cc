@@ -91,8 +91,14 @@ Task<Result<bool>> WipeOne(const Job& job, const Grid& grid,
                            std::span<const DiskChunk> chunks) {
   const auto found = co_await MapStore::ScanForSuperblock(
       job.device, grid.chunk_bytes, chunks);
-  if (!found && found.error().code == ErrorCode::kNotFound) co_return false;
-  if (!found) co_return found.error();
+  if (!found) {
+    // A torn slot leads nowhere; MapStore::Create erases those before its own.
+    const ErrorCode code = found.error().code;
+    const bool none =
+        code == ErrorCode::kNotFound || code == ErrorCode::kCorrupt;
+    if (none) co_return false;
+    co_return found.error();
+  }
   const AlignedBuffer zeroes(kSuperblockSlots * kSuperblockBytes);
   for (const DiskChunk chunk : found->superblock_chunks) {
     if (std::ranges::find(chunks, chunk) == chunks.end()) {

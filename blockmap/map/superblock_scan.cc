@@ -4,6 +4,7 @@
 
 #include "blockmap/base/aligned_buffer.h"
 #include "blockmap/map/map_store.h"
+#include "blockmap/map/sealed.h"
 
 namespace bootstream {
 namespace {
@@ -41,6 +42,13 @@ class Newest {
   bool is_newer_there_ = false;
 };
 
+// A first superblock that a power cut tore: its chunk's slots were zeroed before
+// it, and whatever came after one that was durable left that one whole.
+bool IsUnfinished(const Result<Superblock>& slot,
+                  std::span<const std::byte> other) {
+  return !slot && slot.error().code == ErrorCode::kCorrupt && AllZero(other);
+}
+
 // The slots of `chunk`; a superblock counts only in a chunk that it names.
 Task<void> ReadSlots(BlockDevice& device, uint32_t chunk_bytes, DiskChunk chunk,
                      Newest& newest) {
@@ -59,6 +67,10 @@ Task<void> ReadSlots(BlockDevice& device, uint32_t chunk_bytes, DiskChunk chunk,
   }
   for (uint64_t at = 0; at < kSuperblockSlotsBytes; at += kSuperblockBytes) {
     auto found = DecodeSuperblock(slots.span().subspan(at, kSuperblockBytes));
+    const uint64_t other = kSuperblockSlotsBytes - kSuperblockBytes - at;
+    if (IsUnfinished(found, slots.span().subspan(other, kSuperblockBytes))) {
+      found = Error{ErrorCode::kNotFound, "superblock: was never finished"};
+    }
     if (found && (found->chunk_bytes != chunk_bytes ||
                   (found->superblock_chunks[0] != chunk &&
                    found->superblock_chunks[1] != chunk))) {

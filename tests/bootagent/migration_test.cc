@@ -151,6 +151,25 @@ TEST_F(MigrationTest, SourceThatRanInBetweenIsNotOverwritten) {
   }
 }
 
+TEST_F(MigrationTest, TornOlderSuperblockIsNoHindrance) {
+  ExpectStopped(RunMigrate(disk_, "staged"), "staged");
+  auto device = PosixBlockDevice::Open(disk_, OpenMode::kReadOnly);
+  ASSERT_TRUE(device.has_value());
+  StopPoints stops;
+  Progress progress(stderr, Progress::Style::kSilent);
+  const Job job{disk_, *device, {}, stops, progress, 32};
+  const auto located = RunInline(Locate(job));
+  ASSERT_TRUE(located.has_value() && located->superblock.has_value());
+  const Superblock& superblock = *located->superblock;
+  const uint64_t older = (superblock.sequence + 1) % kSuperblockSlots;
+  for (const DiskChunk chunk : superblock.superblock_chunks) {
+    Flip(disk_, chunk.value * kChunk + older * kSuperblockBytes + 300);
+  }
+  const std::string id = MigrationIdOf(disk_);
+  ExpectOk(RunMigrate(disk_), "with torn slots");
+  EXPECT_EQ(MigrationIdOf(disk_), id) << "it began anew";
+}
+
 TEST_F(MigrationTest, DeadNetworkCostsNothing) {
   ExpectStopped(RunMigrate(disk_, "released"), "released");
   const std::string released = Copy(disk_, "released");

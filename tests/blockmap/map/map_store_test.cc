@@ -353,6 +353,17 @@ TEST_F(MapStoreTest, NoSuperblockIsNotFoundAndADamagedOneIsCorrupt) {
   EXPECT_EQ(scan(device_).error().code, ErrorCode::kCorrupt);
 }
 
+TEST_F(MapStoreTest, FirstSuperblockThatWasTornIsNone) {
+  for (const DiskChunk chunk : store_->superblock().superblock_chunks) {
+    Damage(chunk.value * MapFixture::kChunk + kSuperblockBytes + 600, 512);
+  }
+  const auto order = MapFixture::ScanOrder();
+  const auto found = RunInline(
+      MapStore::ScanForSuperblock(device_, MapFixture::kChunk, order));
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().code, ErrorCode::kNotFound) << found.error().message;
+}
+
 TEST_F(MapStoreTest, SuperblockOfAnEarlierMigrationIsNotFoundAgain) {
   for (int i = 0; i < 5; ++i) {
     ASSERT_TRUE(RunInline(store_->UpdateSuperblock([](Superblock&) {})));
