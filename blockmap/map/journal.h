@@ -46,6 +46,9 @@ inline constexpr uint32_t kJournalPayloadBytes = 4080;
 // The longest patch that one record holds.
 inline constexpr uint32_t kPatchBytesMax = kJournalPayloadBytes - 15;
 
+// Append `record` to `out` as format.md 2.6 writes it.
+void EncodeRecord(const Record& record, std::vector<std::byte>& out);
+
 // Records on their way to the disk, packed into the payloads of blocks.
 class RecordBatch {
  public:
@@ -60,7 +63,7 @@ class RecordBatch {
   std::vector<std::vector<std::byte>> payloads_;
 };
 
-// The records in the payload of one block.  kCorrupt: cut short or senseless;
+// The records in the payload of one block, or in any run of them.  kCorrupt: cut short or senseless;
 // kUnsupported: a kind that we do not know.
 Result<std::vector<Record>> DecodeRecords(std::span<const std::byte> payload);
 

@@ -75,10 +75,14 @@ Record GetContinue(ByteReader& in) {
 
 }  // namespace
 
+void EncodeRecord(const Record& record, std::vector<std::byte>& out) {
+  ByteWriter writer(out);
+  std::visit([&writer](const auto& r) { Put(writer, r); }, record);
+}
+
 void RecordBatch::Add(const Record& record) {
   std::vector<std::byte> bytes;
-  ByteWriter out(bytes);
-  std::visit([&out](const auto& r) { Put(out, r); }, record);
+  EncodeRecord(record, bytes);
   assert(bytes.size() <= kJournalPayloadBytes);
   if (payloads_.empty() ||
       payloads_.back().size() + bytes.size() > kJournalPayloadBytes) {

@@ -114,11 +114,13 @@ MapStore::Impl::Batch MapStore::Impl::TakeBatch() {
   batch.number = batch_number++;
   batch.records = std::exchange(pending, RecordBatch());
   batch.freed = std::exchange(freed, {});
+  if (kept) kept->BeginBatch();
   return batch;
 }
 
 Task<Status> MapStore::Impl::WriteBatch(const Batch& batch) {
   if (batch.records.empty()) co_return OkStatus();
+  if (kept) kept->Writing(writer.next_sequence());
   if (Status s = co_await writer.Append(device, batch.records); !s) co_return s;
   co_return co_await device.Flush();
 }
@@ -145,6 +147,7 @@ Task<Status> MapStore::Impl::BeginJournal(JournalPlace journal) {
 }
 
 void MapStore::Impl::MadeDurable(const Batch& batch) {
+  if (kept) kept->Durable();
   for (const DiskChunk chunk : batch.freed) region.Free(chunk);
   std::erase_if(joined, [&batch](const auto& place) {
     return place.second <= batch.number;

@@ -133,7 +133,7 @@ Task<Result<std::vector<std::byte>>> MapStore::ReadManifest(
 
 Task<Result<std::unique_ptr<MapStore>>> MapStore::Open(
     BlockDevice& device, const Superblock& superblock, ImageFacts image,
-    bool read_only) {
+    bool read_only, std::unique_ptr<KeptChanges> kept) {
   const Superblock sb = superblock;
   if (Status s = CheckFacts(device, sb, image); !s) co_return s.error();
   // What a killed process wrote and did not flush is read below and counts as
@@ -157,7 +157,18 @@ Task<Result<std::unique_ptr<MapStore>>> MapStore::Open(
       JournalWriter(sb.chunk_bytes, impl->journals.back(), loaded.end);
   if (Status s = impl->ClaimAll(); !s) co_return s.error();
   impl->UpdateReserve();
+  std::vector<Record> records;
+  if (kept) {
+    auto recovered = kept->Recover(loaded.end.sequence);
+    if (!recovered) co_return recovered.error();
+    records = std::move(*recovered);
+    impl->kept = std::move(kept);
+  }
+  impl->HoldPlaces(records);
   if (!read_only) status = co_await impl->FinishOpen();
+  if (status && !records.empty()) {
+    status = co_await impl->RepeatChanges(std::move(records));
+  }
   if (!status) co_return status.error();
   co_return Impl::Wrap(std::move(impl));
 }

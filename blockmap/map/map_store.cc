@@ -123,6 +123,12 @@ void MapStore::Impl::Vacate(DiskChunk chunk) {
   freed.push_back(chunk);
 }
 
+void MapStore::Impl::Note(const Record& record) {
+  pending.Add(record);
+  if (!kept) return;
+  if (auto s = kept->Add(record); !s) Fail(s.error());
+}
+
 void MapStore::Impl::SetChunk(ImageChunk chunk, const ChunkState& state) {
   const SetRecord record{chunk, state};
   assert(!read_only);
@@ -136,7 +142,7 @@ void MapStore::Impl::SetChunk(ImageChunk chunk, const ChunkState& state) {
     if (before.location.on_disk()) Vacate(before.location.chunk());
   }
   map.Set(chunk, state);
-  pending.Add(record);
+  Note(record);
 }
 
 void MapStore::Impl::SetRelocation(DiskChunk source,
@@ -159,7 +165,7 @@ void MapStore::Impl::SetRelocation(DiskChunk source,
     joined.erase(source);
   }
   map.SetRelocation(source, now);
-  pending.Add(record);
+  Note(record);
 }
 
 void MapStore::Impl::AddPatch(ImageChunk chunk, Patch patch) {
@@ -170,7 +176,7 @@ void MapStore::Impl::AddPatch(ImageChunk chunk, Patch patch) {
     const auto part = left.first(std::min<size_t>(left.size(), kPatchBytesMax));
     PatchRecord record{chunk, {offset, {part.begin(), part.end()}}};
     assert(CheckRecord(record, map, limits()));
-    pending.Add(record);
+    Note(record);
     map.AddPatch(chunk, std::move(record.patch));
     left = left.subspan(part.size());
     offset += static_cast<uint32_t>(part.size());

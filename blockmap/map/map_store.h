@@ -12,6 +12,7 @@
 #include "blockmap/base/result.h"
 #include "blockmap/base/task.h"
 #include "blockmap/map/block_map.h"
+#include "blockmap/map/kept_changes.h"
 #include "blockmap/map/region.h"
 #include "blockmap/map/superblock.h"
 
@@ -80,9 +81,12 @@ class MapStore {
   // contradicts itself (two users of one chunk, a place that is not ours).
   // With `read_only` nothing is ever written: Allocate finds nothing, Tasks end
   // in kRefused, and SetChunk, SetRelocation and AddPatch are not allowed.
+  // With `kept`, changes outlive the process before they are durable: those of
+  // a dead predecessor are made again, and durable, before Open returns.
+  // REQUIRES: nothing that the predecessor wrote is still under way.
   static Task<Result<std::unique_ptr<MapStore>>> Open(
       BlockDevice& device, const Superblock& superblock, ImageFacts image,
-      bool read_only = false);
+      bool read_only = false, std::unique_ptr<KeptChanges> kept = nullptr);
 
   ~MapStore();
 

@@ -22,6 +22,7 @@
 //   map_move.cc    metadata that has to make room
 //   map_create.cc  a new map on the disk
 //   map_open.cc    a map from the disk
+//   map_kept.cc    and what a dead predecessor had not made durable
 //
 // Invariants:
 //   (1) `map` is the checkpoint, then the journals, then what a commit has
@@ -79,6 +80,8 @@ class MapStore::Impl {
   void Occupy(DiskChunk chunk, Occupant occupant);
   // A user has left; free after the next durable commit.
   void Vacate(DiskChunk chunk);
+  // For the next commit, and for whoever comes after us.
+  void Note(const Record& record);
 
   // --- Metadata chunks (map_store.cc) ---
   // REQUIRES: so many plain chunks are free.
@@ -151,6 +154,14 @@ class MapStore::Impl {
   // End what a power cut has left half done.
   Task<Status> FinishOpen();
 
+  // --- Changes of a dead predecessor (map_kept.cc) ---
+  // Hold the places that `records` name until they are applied.
+  void HoldPlaces(const std::vector<Record>& records);
+  void HoldPlace(DiskChunk chunk);
+  // Make the changes again and commit.  kCorrupt: they do not fit the map.
+  Task<Status> RepeatChanges(std::vector<Record> records);
+  Status RepeatChange(const Record& record);
+
   BlockDevice& device;
   Superblock superblock;  // as it is on the disk
   ImageFacts image;
@@ -160,6 +171,7 @@ class MapStore::Impl {
   std::optional<Error> failure;
 
   RecordBatch pending;
+  std::unique_ptr<KeptChanges> kept;  // what is in `pending` and under way
   std::vector<DiskChunk> freed;
   std::unordered_set<DiskChunk> allocated;
   // Places that have joined by a relocation that is not durable yet, and the

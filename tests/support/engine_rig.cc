@@ -1,5 +1,8 @@
 #include "tests/support/engine_rig.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -71,9 +74,20 @@ void EngineRig::Restart() {
   store_.reset();
   const Superblock superblock =
       Must(RunInline(MapStore::ReadSuperblock(*device_, kChunk, chunks)));
-  store_ = Must(
-      RunInline(MapStore::Open(*device_, superblock, FactsFor(manifest_))));
+  std::unique_ptr<KeptChanges> kept;
+  if (kept_) {
+    kept = Must(KeptChanges::Open(UniqueFd(::dup(kept_.get())),
+                                  superblock.migration_id));
+  }
+  store_ = Must(RunInline(MapStore::Open(*device_, superblock,
+                                         FactsFor(manifest_), false,
+                                         std::move(kept))));
   OpenEngine();
+}
+
+void EngineRig::KeepChanges() {
+  kept_.reset(::memfd_create("kept", MFD_CLOEXEC));
+  Restart();
 }
 
 std::vector<std::byte> EngineRig::Read(uint64_t offset, uint64_t size) {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "blockmap/base/unique_fd.h"
 #include "blockmap/map/map_store.h"
 #include "initramfs/driver/engine.h"
 #include "tests/support/fake_chunk_source.h"
@@ -35,6 +36,8 @@ class EngineRig {
 
   // Stop as kill -9 does, and open what is on the disk.
   void Restart();
+  // Restart, and from now on have a keeper hold the changes of the map.
+  void KeepChanges();
 
   std::vector<std::byte> Read(uint64_t offset, uint64_t size);
   void Write(uint64_t offset, uint64_t size, std::byte value);
@@ -51,6 +54,7 @@ class EngineRig {
   std::vector<DiskExtent> region_;
   TestExecutor executor_;
   std::unique_ptr<MemoryDevice> device_;
+  UniqueFd kept_;
   std::unique_ptr<MapStore> store_;
   std::unique_ptr<FakeChunkSource> source_;
   std::unique_ptr<StreamEngine> engine_;

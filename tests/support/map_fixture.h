@@ -64,13 +64,15 @@ struct MapFixture {
     return store ? std::move(*store) : nullptr;
   }
   // Whatever is on `device`, found as the agent finds it.
-  static Result<std::unique_ptr<MapStore>> Open(BlockDevice& device,
-                                                bool read_only = false) {
+  static Result<std::unique_ptr<MapStore>> Open(
+      BlockDevice& device, bool read_only = false,
+      std::unique_ptr<KeptChanges> kept = nullptr) {
     const std::vector<DiskChunk> order = ScanOrder();
     const auto sb =
         RunInline(MapStore::ScanForSuperblock(device, kChunk, order));
     if (!sb) return sb.error();
-    return RunInline(MapStore::Open(device, *sb, Facts(), read_only));
+    return RunInline(
+        MapStore::Open(device, *sb, Facts(), read_only, std::move(kept)));
   }
 };
 

@@ -121,6 +121,57 @@ TEST_P(MapStoreCrashTest, LivesThroughManyPowerCuts) {
   }
 }
 
+TEST_P(MapStoreCrashTest, KeptChangesOutliveEveryDeathOfTheProcess) {
+  const uint64_t seed = GetParam();
+  std::mt19937_64 random(seed);
+  CrashDevice device(MapWorkload::SourceDisk());
+  MapWorkload workload(device, seed);
+  ASSERT_TRUE(workload.Create());
+  ASSERT_TRUE(workload.KeepChanges());
+  constexpr uint64_t kNever = ~uint64_t{0} / 2;
+  // At a request that is not done the process dies; what was done before is
+  // there, for the power stays.
+  const auto die_at = [&](uint64_t flushes, uint64_t writes) {
+    const bool at_flush = random() % 2 == 0;
+    device.FailFlush(at_flush ? random() % flushes : kNever);
+    device.FailWrite(at_flush ? kNever : random() % writes);
+  };
+  for (int life = 0; life < 80; ++life) {
+    SCOPED_TRACE("seed " + std::to_string(seed) + " life " +
+                 std::to_string(life));
+    die_at(20, 60);
+    (void)workload.Run(random() % kSteps);
+    // Also while its successor sees to that.
+    for (int death = 0; death < 3 && random() % 2 == 0; ++death) {
+      die_at(4, 8);
+      (void)workload.RestartProcess();
+    }
+    device.FailFlush(kNever);
+    device.FailWrite(kNever);
+    ASSERT_EQ(workload.RestartProcess(), "");
+  }
+}
+
+TEST_P(MapStoreCrashTest, PowerCutAfterADeathOfTheProcessLeavesAMap) {
+  const uint64_t seed = GetParam();
+  std::mt19937_64 random(seed);
+  for (int i = 0; i < 40; ++i) {
+    SCOPED_TRACE("seed " + std::to_string(seed) + " round " +
+                 std::to_string(i));
+    CrashDevice device(MapWorkload::SourceDisk());
+    MapWorkload workload(device, seed);
+    ASSERT_TRUE(workload.Create());
+    ASSERT_TRUE(workload.KeepChanges());
+    device.FailWrite(random() % 80);
+    (void)workload.Run(kSteps);
+    device.FailWrite(~uint64_t{0} / 2);
+    device.CutPowerAtWrite(random() % 6);
+    if (workload.RestartProcess().empty()) device.CutPower();
+    ExpectSurvives(device, workload, random());
+    if (HasFailure()) return;
+  }
+}
+
 TEST_P(MapStoreCrashTest, PowerCutInCreateLeavesNothingOrAnEmptyMap) {
   std::mt19937_64 random(GetParam());
   for (uint64_t cut = 0; cut < 24; ++cut) {

@@ -1,5 +1,8 @@
 #include "tests/blockmap/map/map_workload.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <array>
 #include <cstring>
 #include <utility>
@@ -145,18 +148,49 @@ std::string MapWorkload::Reopen() {
     boots_ = store_->superblock().boots_total;
     if (Now() != truth) continue;
     committed_ = truth;
-    attempted_.reset();
+    attempted_.clear();
     return CheckBytes(device_, *store_, truth);
   }
   return "reopened neither old nor new:" + Describe(store_->map());
 }
 
+Result<std::unique_ptr<KeptChanges>> MapWorkload::OpenKept() const {
+  return KeptChanges::Open(UniqueFd(::dup(kept_.get())),
+                           MapFixture::Options().superblock.migration_id);
+}
+
+bool MapWorkload::KeepChanges() {
+  if (!Commit()) return false;
+  kept_.reset(::memfd_create("kept", MFD_CLOEXEC));
+  return RestartProcess().empty();
+}
+
+std::string MapWorkload::RestartProcess() {
+  // A second death before the first was got over leaves what was to be there.
+  if (store_) attempted_.push_back(Now());
+  const Truth expected = attempted_.back();
+  store_.reset();
+  auto kept = OpenKept();
+  if (!kept) return kept.error().message;
+  auto store = MapFixture::Open(device_, false, std::move(*kept));
+  if (!store) return store.error().message;
+  store_ = std::move(*store);
+  versions_ = expected.versions;
+  boots_ = store_->superblock().boots_total;
+  committed_ = Now();
+  attempted_.clear();
+  if (committed_.map != expected.map) {
+    return "is:" + committed_.map + "\nand was:" + expected.map;
+  }
+  return CheckBytes(device_, *store_, committed_);
+}
+
 std::vector<Truth> MapWorkload::candidates() const {
   std::vector<Truth> all = {committed_};
-  if (attempted_) {
-    all.push_back(*attempted_);
+  for (const Truth& attempted : attempted_) {
+    all.push_back(attempted);
     // The commit, and not the superblock that was to follow.
-    all.push_back(*attempted_);
+    all.push_back(attempted);
     all.back().boots = committed_.boots;
   }
   return all;
@@ -295,12 +329,12 @@ bool MapWorkload::Patch() {
 // the disk.
 bool MapWorkload::Change(const std::function<Task<Status>()>& call,
                          uint64_t boots) {
-  attempted_ = Now();
-  attempted_->boots = boots;
+  attempted_ = {Now()};
+  attempted_.back().boots = boots;
   if (!RunInline(call())) return false;
   boots_ = boots;
-  committed_ = *attempted_;
-  attempted_.reset();
+  committed_ = attempted_.back();
+  attempted_.clear();
   return true;
 }
 

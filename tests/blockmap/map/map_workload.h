@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "blockmap/base/unique_fd.h"
 #include "blockmap/map/map_store.h"
 #include "tests/support/crash_device.h"
 #include "tests/support/map_fixture.h"
@@ -46,6 +47,11 @@ class MapWorkload {
   // Forget everything in memory and open what is on the disk, which must be
   // one of candidates(); the reason why not, or nothing.
   std::string Reopen();
+  // From now on what is done outlives the process; false: the disk failed.
+  bool KeepChanges();
+  // The process ends and the next one opens the map: everything that was done
+  // is there, committed or not; the reason why not, or nothing.
+  std::string RestartProcess();
 
   // What may be there after a crash now: the last commit that returned OK or
   // the one that was under way.
@@ -76,6 +82,7 @@ class MapWorkload {
   bool Copy(DiskChunk from, DiskChunk to);
   std::optional<ImageChunk> AnyOnDisk();
   Truth Now() const;
+  Result<std::unique_ptr<KeptChanges>> OpenKept() const;
 
   CrashDevice& device_;
   std::mt19937_64 random_;
@@ -85,7 +92,8 @@ class MapWorkload {
   uint64_t boots_ = 0;
   bool created_ = false;
   Truth committed_;
-  std::optional<Truth> attempted_;
+  std::vector<Truth> attempted_;
+  UniqueFd kept_;  // what the keeper holds
 };
 
 }  // namespace bootstream

@@ -43,6 +43,39 @@ TEST(StreamEngineTest, LostRecordOfACleanChunkCostsASecondDownload) {
   EXPECT_EQ(rig.source().fetches().size(), 1U);
 }
 
+TEST(StreamEngineTest, WriteThatNobodyFlushedOutlivesTheProcess) {
+  EngineRig rig;
+  rig.KeepChanges();
+  std::vector<std::byte> expected = rig.image();
+  const auto write = [&](uint64_t offset, uint64_t size, uint8_t value) {
+    rig.Write(offset, size, std::byte{value});
+    std::memset(expected.data() + offset, value, size);
+  };
+  rig.Read(3 * kChunk, kChunk);
+  write(3 * kChunk, 4096, 1);        // clean: commits an intent
+  write(4 * kChunk, 4096, 2);        // pinned
+  write(kChunk, 8192, 3);            // absent
+  write(2 * kChunk + 100, 50, 4);    // a patch
+  write(8 * kChunk + 100, 50, 5);    // of a chunk of zeroes
+  ASSERT_TRUE(rig.store().has_changes());
+  rig.Restart();
+  EXPECT_FALSE(rig.store().has_changes());
+  EXPECT_EQ(rig.Read(0, expected.size()), expected);
+  rig.Restart();
+  EXPECT_EQ(rig.Read(0, expected.size()), expected);
+}
+
+TEST(StreamEngineTest, ZeroesThatNobodyFlushedOutliveTheProcess) {
+  EngineRig rig;
+  rig.KeepChanges();
+  rig.Write(kChunk, kChunk, std::byte{1});
+  ASSERT_TRUE(RunInline(rig.engine().Flush()));
+  ASSERT_TRUE(RunInline(rig.engine().WriteZeroes(kChunk, kChunk, false)));
+  ASSERT_TRUE(RunInline(rig.engine().Discard(2 * kChunk, kChunk)));
+  rig.Restart();
+  EXPECT_EQ(rig.Read(kChunk, 2 * kChunk), std::vector<std::byte>(2 * kChunk));
+}
+
 TEST(StreamEngineTest, ZeroChunksNeedNeitherNetworkNorSpace) {
   EngineRig rig;
   const uint64_t free_before = rig.store().region().free_count();
