@@ -50,7 +50,9 @@ Status RemoveStale(const std::string& path, const sockaddr_un& address) {
   return OkStatus();
 }
 
-Result<UniqueFd> MakeListener(const std::string& path) {
+}  // namespace
+
+Result<UniqueFd> ListenForNbd(const std::string& path) {
   const auto address = UnixAddress(path);
   if (!address) return address.error();
   if (auto s = RemoveStale(path, *address); !s) return s.error();
@@ -66,13 +68,11 @@ Result<UniqueFd> MakeListener(const std::string& path) {
   return fd;
 }
 
-}  // namespace
-
 Result<std::unique_ptr<NbdServer>> NbdServer::Listen(IoLoop& loop,
                                                      BlockService& service,
                                                      const std::string& path,
                                                      NbdOptions options) {
-  auto listener = MakeListener(path);
+  auto listener = ListenForNbd(path);
   if (!listener) return listener.error();
   auto server = Adopt(loop, service, std::move(*listener), std::move(options));
   if (server) (*server)->path_ = path;

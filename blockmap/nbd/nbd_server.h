@@ -9,6 +9,10 @@
 
 namespace bootstream {
 
+// A listening Unix socket at `path`, for the owner alone.  One left over by a
+// dead process is replaced; one where somebody answers is kUnavailable.
+Result<UniqueFd> ListenForNbd(const std::string& path);
+
 // Serves a BlockService to any number of NBD clients on one listening socket.
 // All clients see the same bytes: a flush on one connection covers writes that
 // were answered on another.  Runs on the loop's thread.
@@ -16,9 +20,8 @@ class NbdServer {
  public:
   static constexpr size_t kClientsMax = 256;
 
-  // Make a Unix socket at `path`, for the owner alone.  One left over by a dead
-  // process is replaced; one where somebody answers is kUnavailable.  `loop`
-  // and `service` must outlive the server.
+  // ListenForNbd, and remove the socket at the end.  `loop` and `service` must
+  // outlive the server.
   static Result<std::unique_ptr<NbdServer>> Listen(IoLoop& loop,
                                                    BlockService& service,
                                                    const std::string& path,

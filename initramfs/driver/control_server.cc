@@ -20,8 +20,7 @@ nlohmann::json ControlError(const std::string& message) {
   return {{"ok", false}, {"error", message}};
 }
 
-Result<std::unique_ptr<ControlServer>> ControlServer::Listen(
-    IoLoop& loop, const std::string& path, Handler handler) {
+Result<UniqueFd> ControlServer::Listen(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) {
@@ -38,8 +37,14 @@ Result<std::unique_ptr<ControlServer>> ControlServer::Listen(
   ::umask(before);
   if (bound != 0) return ErrnoError(errno, "bind " + path);
   if (::listen(fd.get(), 16) != 0) return ErrnoError(errno, "listen " + path);
+  return fd;
+}
+
+std::unique_ptr<ControlServer> ControlServer::Serve(IoLoop& loop,
+                                                    UniqueFd listener,
+                                                    Handler handler) {
   std::unique_ptr<ControlServer> server(
-      new ControlServer(loop, std::move(fd), std::move(handler)));
+      new ControlServer(loop, std::move(listener), std::move(handler)));
   Spawn(server->AcceptLoop());
   return server;
 }
@@ -48,7 +53,7 @@ Task<void> ControlServer::AcceptLoop() {
   for (;;) {
     const int client = co_await loop_.Accept(fd_.get());
     if (client >= 0) {
-      Spawn(Serve(UniqueFd(client)));
+      Spawn(ServeClient(UniqueFd(client)));
     } else if (client == -EMFILE || client == -ENFILE || client == -ENOMEM) {
       co_await loop_.Sleep(std::chrono::milliseconds(100));
     } else if (client != -EINTR && client != -ECONNABORTED) {
@@ -57,7 +62,7 @@ Task<void> ControlServer::AcceptLoop() {
   }
 }
 
-Task<void> ControlServer::Serve(UniqueFd client) {
+Task<void> ControlServer::ServeClient(UniqueFd client) {
   std::string pending;
   std::array<std::byte, 4096> buffer{};
   for (;;) {

@@ -18,14 +18,16 @@ class ControlServer {
   using Handler = std::function<Task<nlohmann::json>(nlohmann::json)>;
 
   // Bind `path` (an old socket there is replaced) with mode 0600 and listen.
-  static Result<std::unique_ptr<ControlServer>> Listen(
-      IoLoop& loop, const std::string& path, Handler handler);
+  static Result<UniqueFd> Listen(const std::string& path);
+  // Answer on a listening socket, whoever made it.
+  static std::unique_ptr<ControlServer> Serve(IoLoop& loop, UniqueFd listener,
+                                              Handler handler);
 
  private:
   ControlServer(IoLoop& loop, UniqueFd fd, Handler handler)
       : loop_(loop), fd_(std::move(fd)), handler_(std::move(handler)) {}
   Task<void> AcceptLoop();
-  Task<void> Serve(UniqueFd client);
+  Task<void> ServeClient(UniqueFd client);
   Task<nlohmann::json> Answer(std::string line);
 
   IoLoop& loop_;

@@ -1,9 +1,14 @@
 #include "initramfs/driver/driver.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <iostream>
 #include <utility>
 
+#include "blockmap/base/file_util.h"
 #include "blockmap/disk/disk_serial.h"
 #include "blockmap/disk/find_migration.h"
 #include "initramfs/frontend/fuse_frontend.h"
@@ -16,6 +21,15 @@ namespace {
 using nlohmann::json;
 
 constexpr auto kStatusInterval = std::chrono::seconds(1);
+constexpr uint64_t kKeyBytesMax = 64 * 1024;
+
+// Names in the keeper's store (keeper.md).
+constexpr char kKeptSerial[] = "serial";
+constexpr char kKeptKey[] = "pubkey";
+constexpr char kKeptChanges[] = "changes";
+constexpr char kKeptControl[] = "control";
+constexpr char kKeptStatus[] = "status";
+constexpr char kKeptBackfill[] = "backfill";
 
 // Whether the driver may serve a disk in this phase.
 Status CheckPhase(const Superblock& superblock, bool read_only) {
@@ -51,9 +65,9 @@ ImageFacts FactsOf(std::shared_ptr<const Manifest> manifest) {
 StreamDriver::~StreamDriver() = default;
 
 Task<Result<std::unique_ptr<StreamDriver>>> StreamDriver::Open(
-    IoLoop& loop, UniqueFd disk, DriverOptions options) {
+    IoLoop& loop, UniqueFd disk, DriverOptions options, FdStore& kept) {
   std::unique_ptr<StreamDriver> driver(
-      new StreamDriver(loop, std::move(options)));
+      new StreamDriver(loop, std::move(options), kept));
   Status status = co_await driver->OpenMap(std::move(disk));
   if (!status) co_return status.error();
   co_return driver;
@@ -63,8 +77,9 @@ Task<Status> StreamDriver::OpenMap(UniqueFd disk) {
   auto device = UringBlockDevice::Adopt(loop_, std::move(disk));
   if (!device) co_return device.error();
   device_ = std::move(*device);
-  auto found =
-      co_await FindMigration(*device_, DiskSerialSha256(options_.disk));
+  const auto serial = DiskSerial();
+  if (!serial) co_return serial.error();
+  auto found = co_await FindMigration(*device_, *serial);
   if (!found) co_return found.error();
   for (const std::string& warning : found->warnings) {
     std::cerr << "streamd: " << options_.disk << ": " << warning << "\n";
@@ -83,8 +98,12 @@ Task<Status> StreamDriver::OpenMap(UniqueFd disk) {
     co_return Error{ErrorCode::kCorrupt,
                     "the manifest on the disk is not the pinned one"};
   }
-  auto store = co_await MapStore::Open(*device_, superblock,
-                                       FactsOf(*manifest), options_.read_only);
+  auto changes = OpenKeptChanges(superblock.migration_id);
+  if (!changes) co_return changes.error();
+  auto opening =
+      MapStore::Open(*device_, superblock, FactsOf(*manifest),
+                     options_.read_only, std::move(*changes));
+  auto store = co_await opening;
   if (!store) co_return store.error();
   store_ = std::move(*store);
   if (auto s = OpenSource(*manifest); !s) co_return s;
@@ -94,9 +113,47 @@ Task<Status> StreamDriver::OpenMap(UniqueFd disk) {
   co_return OkStatus();
 }
 
+Result<Sha256> StreamDriver::DiskSerial() {
+  Sha256 serial{};
+  const auto bytes = kept_.TakeBytes(kKeptSerial);
+  if (bytes && bytes->size() == serial.size()) {
+    std::copy(bytes->begin(), bytes->end(), serial.begin());
+    return serial;
+  }
+  serial = DiskSerialSha256(options_.disk);
+  if (auto s = kept_.KeepBytes(kKeptSerial, serial); !s) return s.error();
+  return serial;
+}
+
+Result<PublicKey> StreamDriver::TrustedKey() const {
+  auto pem = kept_.TakeText(kKeptKey);
+  if (!pem) {
+    const auto file = ReadWholeFile(options_.public_key, kKeyBytesMax);
+    if (!file) return file.error();
+    pem.emplace(reinterpret_cast<const char*>(file->data()), file->size());
+    if (auto s = kept_.KeepText(kKeptKey, *pem); !s) return s.error();
+  }
+  auto key = PublicKey::FromPem(*pem);
+  if (!key) return Annotate(key.error(), options_.public_key);
+  return key;
+}
+
+// Null where no process comes after us, or nothing is changed.
+Result<std::unique_ptr<KeptChanges>> StreamDriver::OpenKeptChanges(
+    const Uuid& migration) {
+  if (!kept_.has_keeper() || options_.read_only) return nullptr;
+  UniqueFd file = kept_.Take(kKeptChanges);
+  if (!file) {
+    file.reset(::memfd_create("bootstream-changes", MFD_CLOEXEC));
+    if (!file) return ErrnoError(errno, "memfd_create");
+    if (auto s = kept_.Keep(kKeptChanges, file.get()); !s) return s.error();
+  }
+  return KeptChanges::Open(std::move(file), migration);
+}
+
 Result<std::shared_ptr<const Manifest>> StreamDriver::OpenManifest(
     std::span<const std::byte> file) const {
-  auto key = PublicKey::Load(options_.public_key);
+  auto key = TrustedKey();
   if (!key) return key.error();
   TrustedKeys keys;
   keys.Add(std::move(*key));
@@ -127,12 +184,14 @@ std::unique_ptr<Frontend> StreamDriver::MakeFrontend() {
       // A driver that is started again takes the device over by this name.
       options.identifier =
           "bootstream-" + ToHex(store_->superblock().migration_id);
+      options.kept = &kept_;
       return MakeNbdFrontend(loop_, *engine_, std::move(options));
     }
     case FrontendKind::kFuse: {
       identity_.frontend = "fuse";
       FuseFrontendOptions options;
       options.directory = options_.mount_directory;
+      options.kept = &kept_;
       return MakeFuseFrontend(loop_, *engine_, std::move(options));
     }
     case FrontendKind::kSocket:
@@ -141,20 +200,28 @@ std::unique_ptr<Frontend> StreamDriver::MakeFrontend() {
   identity_.frontend = "socket";
   SocketFrontendOptions options;
   options.path = options_.socket;
+  options.kept = &kept_;
   return MakeSocketFrontend(loop_, *engine_, std::move(options));
 }
 
-Task<Result<std::string>> StreamDriver::Start() {
-  if (!options_.read_only) {
-    const Status s = co_await store_->UpdateSuperblock([](Superblock& block) {
-      if (block.phase == Phase::kArmed) block.phase = Phase::kStreaming;
-      ++block.boots_total;
-      ++block.boots_without_health;
-    });
-    if (!s) co_return s.error();
+Task<Status> StreamDriver::CountBoot() {
+  co_return co_await store_->UpdateSuperblock([](Superblock& block) {
+    if (block.phase == Phase::kArmed) block.phase = Phase::kStreaming;
+    ++block.boots_total;
+    ++block.boots_without_health;
+  });
+}
+
+Task<Result<std::string>> StreamDriver::Start(bool resumed) {
+  if (!options_.read_only && !resumed) {
+    if (auto s = co_await CountBoot(); !s) co_return s.error();
   }
-  MakeParentDirectory(options_.socket);
-  MakeParentDirectory(options_.control);
+  if (!resumed) {
+    MakeParentDirectory(options_.socket);
+    MakeParentDirectory(options_.control);
+  }
+  identity_.kept = kept_.has_keeper();
+  identity_.restarts = kept_.restarts();
   frontend_ = MakeFrontend();
   identity_.disk = options_.disk;
   Result<std::string> device = co_await frontend_->Start();
@@ -163,19 +230,59 @@ Task<Result<std::string>> StreamDriver::Start() {
     co_return device.error();
   }
   identity_.device = *device;
-  backfill_ = std::make_unique<Backfill>(loop_, *engine_, *store_,
-                                         options_.backfill);
-  auto control = ControlServer::Listen(
-      loop_, options_.control,
-      [this](json request) { return Handle(std::move(request)); });
-  if (!control) co_return control.error();
-  control_ = std::move(*control);
-  auto status_file = StatusFile::Open(options_.status_file);
-  if (!status_file) co_return status_file.error();
-  status_file_ = std::make_unique<StatusFile>(std::move(*status_file));
+  MakeBackfill();
+  if (auto s = StartControl(); !s) co_return s.error();
+  if (auto s = OpenStatusFile(); !s) co_return s.error();
   WriteStatusFile();
   if (!options_.read_only) backfill_->Start();
   co_return device;
+}
+
+// As an earlier worker was told, else as the options say.
+void StreamDriver::MakeBackfill() {
+  const auto text = kept_.TakeText(kKeptBackfill);
+  const json state = json::parse(text.value_or(""), nullptr, false);
+  Backfill::Options options = options_.backfill;
+  if (state.is_object()) {
+    options.start_paused = state.value("paused", options.start_paused);
+    options.bytes_per_second = state.value("limit", uint64_t{0});
+  }
+  backfill_ = std::make_unique<Backfill>(loop_, *engine_, *store_, options);
+}
+
+void StreamDriver::KeepBackfillState() {
+  const json state = {
+      {"paused", backfill_->state() == Backfill::State::kPaused},
+      {"limit", backfill_->limit_bytes_per_second()}};
+  std::string text = state.dump();
+  if (text == kept_backfill_) return;
+  if (kept_.KeepText(kKeptBackfill, text)) kept_backfill_ = std::move(text);
+}
+
+Status StreamDriver::StartControl() {
+  UniqueFd listener = kept_.Take(kKeptControl);
+  if (!listener) {
+    auto made = ControlServer::Listen(options_.control);
+    if (!made) return made.error();
+    listener = std::move(*made);
+    if (auto s = kept_.Keep(kKeptControl, listener.get()); !s) return s;
+  }
+  control_ = ControlServer::Serve(
+      loop_, std::move(listener),
+      [this](json request) { return Handle(std::move(request)); });
+  return OkStatus();
+}
+
+Status StreamDriver::OpenStatusFile() {
+  if (UniqueFd directory = kept_.Take(kKeptStatus); directory) {
+    status_file_ = std::make_unique<StatusFile>(
+        StatusFile::In(std::move(directory), options_.status_file));
+    return OkStatus();
+  }
+  auto opened = StatusFile::Open(options_.status_file);
+  if (!opened) return opened.error();
+  status_file_ = std::make_unique<StatusFile>(std::move(*opened));
+  return kept_.Keep(kKeptStatus, status_file_->directory());
 }
 
 Task<Status> StreamDriver::Stop() {
@@ -201,6 +308,7 @@ json StreamDriver::Report() const {
 void StreamDriver::WriteStatusFile() {
   if (stopped_) return;
   (void)status_file_->Replace(Report().dump() + "\n");
+  KeepBackfillState();
   loop_.PostAfter(kStatusInterval, [this] { WriteStatusFile(); });
 }
 
@@ -233,6 +341,7 @@ json StreamDriver::SteerBackfill(const json& request) {
   } else {
     return ControlError("backfill: say pause, resume or limit with a number");
   }
+  KeepBackfillState();
   return json::object();
 }
 

@@ -16,6 +16,7 @@
 #include "initramfs/driver/status_file.h"
 #include "initramfs/driver/status_report.h"
 #include "initramfs/frontend/frontend.h"
+#include "initramfs/keeper/fd_store.h"
 
 namespace bootstream {
 
@@ -43,19 +44,29 @@ class StreamDriver {
   // Find the migration on the disk behind `disk` (OpenDisk, or the claim), open
   // its manifest with the trusted key and its map.  kNotFound: no migration;
   // kRefused: one that is not ready to run (the agent must go on first).
+  // `kept`, which must outlive the driver: what a worker before us has left.
   static Task<Result<std::unique_ptr<StreamDriver>>> Open(
-      IoLoop& loop, UniqueFd disk, DriverOptions options);
+      IoLoop& loop, UniqueFd disk, DriverOptions options, FdStore& kept);
   ~StreamDriver();
 
-  // Serve.  The path of the socket or block device.
-  Task<Result<std::string>> Start();
+  // Serve.  The path of the socket or block device.  `resumed`: a worker before
+  // us has served it already.
+  Task<Result<std::string>> Start(bool resumed);
   // Stop serving and commit.  kRefused: the device is in use; goes on serving.
   Task<Status> Stop();
 
  private:
-  StreamDriver(IoLoop& loop, DriverOptions options)
-      : loop_(loop), options_(std::move(options)) {}
+  StreamDriver(IoLoop& loop, DriverOptions options, FdStore& kept)
+      : loop_(loop), options_(std::move(options)), kept_(kept) {}
   Task<Status> OpenMap(UniqueFd disk);
+  Result<Sha256> DiskSerial();
+  Result<PublicKey> TrustedKey() const;
+  Result<std::unique_ptr<KeptChanges>> OpenKeptChanges(const Uuid& migration);
+  Task<Status> CountBoot();
+  Status StartControl();
+  Status OpenStatusFile();
+  void MakeBackfill();
+  void KeepBackfillState();
   Result<std::shared_ptr<const Manifest>> OpenManifest(
       std::span<const std::byte> file) const;
   Status OpenSource(const std::shared_ptr<const Manifest>& manifest);
@@ -68,6 +79,8 @@ class StreamDriver {
 
   IoLoop& loop_;
   DriverOptions options_;
+  FdStore& kept_;
+  std::string kept_backfill_;
   DriverIdentity identity_;
   std::unique_ptr<UringBlockDevice> device_;
   std::unique_ptr<MapStore> store_;

@@ -85,12 +85,21 @@ void Daemonizer::Failed(const std::string& line, int exit_code) {
   Tell(static_cast<char>(exit_code), line);
 }
 
-Status BecomeRootStorage(char** argv) {
-  argv[0][0] = '@';
+Status LockMemory() {
   if (::mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
     return ErrnoError(errno, "mlockall");
   }
+  return OkStatus();
+}
+
+Status BecomeRootStorage(char** argv) {
+  argv[0][0] = '@';
+  if (auto s = LockMemory(); !s) return s;
   if (auto s = WriteFile("/proc/self/oom_score_adj", "-1000"); !s) return s;
+  // Whoever takes a core dump lies on the device that has just lost its driver.
+  if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+    return ErrnoError(errno, "PR_SET_DUMPABLE");
+  }
   if (::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) {
     return ErrnoError(errno, "PR_SET_IO_FLUSHER");
   }

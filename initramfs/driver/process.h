@@ -31,8 +31,10 @@ class Daemonizer {
 // Root-storage manners: `@` as first byte of argv[0], so that systemd's last
 // kill passes us over (systemd.io/ROOT_STORAGE_DAEMONS); memory locked; never
 // chosen by the OOM killer; memory reclaim that we wait for does no I/O through
-// us (PR_SET_IO_FLUSHER, prctl(2)).
+// us (PR_SET_IO_FLUSHER, prctl(2)); a crash leaves no core dump.
 Status BecomeRootStorage(char** argv);
+// The part of it that a child does not inherit.
+Status LockMemory();
 
 }  // namespace bootstream
 

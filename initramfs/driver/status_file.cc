@@ -18,7 +18,12 @@ Result<StatusFile> StatusFile::Open(const std::string& path) {
   std::filesystem::create_directories(parent, error);
   UniqueFd fd(::open(parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!fd) return ErrnoError(errno, parent.string());
-  return StatusFile(std::move(fd), full.filename());
+  return In(std::move(fd), path);
+}
+
+StatusFile StatusFile::In(UniqueFd directory, const std::string& path) {
+  return StatusFile(std::move(directory),
+                    std::filesystem::path(path).filename());
 }
 
 Status StatusFile::Replace(const std::string& text) {

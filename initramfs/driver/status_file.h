@@ -14,6 +14,9 @@ class StatusFile {
  public:
   // Makes the directory of `path` if it is missing.
   static Result<StatusFile> Open(const std::string& path);
+  // The same in the directory that is open already.
+  static StatusFile In(UniqueFd directory, const std::string& path);
+  int directory() const { return directory_.get(); }
   // Does nothing if `text` is what was written last.
   Status Replace(const std::string& text);
 

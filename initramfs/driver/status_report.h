@@ -14,6 +14,8 @@ struct DriverIdentity {
   std::string disk;
   std::string frontend;
   std::string device;
+  bool kept = false;      // there is a keeper
+  unsigned restarts = 0;  // by it
 };
 
 // The status object of control.md.

@@ -57,6 +57,8 @@ void PrintStatus(const json& status) {
               status["device"].get<std::string>().c_str(),
               status["frontend"].get<std::string>().c_str(),
               status["disk"].get<std::string>().c_str());
+  const auto restarts = status["restarts"].get<unsigned>();
+  if (restarts != 0) std::printf("restarted  %u times\n", restarts);
   std::printf("local      %.1f %% (%.0f of %.0f chunks), %s written here\n",
               data == 0 ? 100 : local / data * 100, local, data,
               Amount(chunks["dirty_blocks"].get<double>() * 4096).c_str());

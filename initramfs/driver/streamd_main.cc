@@ -1,3 +1,5 @@
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
@@ -14,8 +16,10 @@
 #include "blockmap/base/posix_block_device.h"
 #include "blockmap/disk/probe.h"
 #include "initramfs/driver/driver.h"
+#include "initramfs/driver/kept_disk.h"
 #include "initramfs/driver/process.h"
 #include "initramfs/driver/scan.h"
+#include "initramfs/keeper/keeper.h"
 #include "initramfs/takeover/takeover.h"
 
 namespace bootstream {
@@ -28,6 +32,7 @@ struct Options {
   bool scan = false;
   bool takeover = false;
   bool daemonize = false;
+  bool keep = false;
   std::string root;
   bool backfill_paused = false;
   uint64_t resume_after_seconds = 0;
@@ -70,6 +75,39 @@ Result<UniqueFd> OpenForDriver(const Options& options) {
   return fd;
 }
 
+// With a keeper: what all workers share stays with it, and we have our own.
+Result<UniqueFd> OpenDiskOnce(const Options& options, FdStore& kept) {
+  UniqueFd disk = kept.Take("disk");
+  if (!disk) {
+    auto opened = OpenForDriver(options);
+    if (!opened || !kept.has_keeper()) return opened;
+    disk = std::move(*opened);
+    if (auto s = kept.Keep("disk", disk.get()); !s) return s.error();
+  }
+  UniqueFd proc = kept.Take("proc");
+  if (!proc) {
+    proc.reset(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!proc) return ErrnoError(errno, "/proc");
+    if (auto s = kept.Keep("proc", proc.get()); !s) return s.error();
+  }
+  return OpenForThisWorker(disk.get(), proc.get());
+}
+
+// Go to the root directory that outlives the initramfs.
+Status ChangeRoot(const std::string& path, FdStore& kept) {
+  if (path.empty()) return OkStatus();
+  UniqueFd root = kept.Take("root");
+  if (!root) {
+    root.reset(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!root) return ErrnoError(errno, path);
+    if (auto s = kept.Keep("root", root.get()); !s) return s;
+  }
+  if (::fchdir(root.get()) != 0 || ::chroot(".") != 0) {
+    return ErrnoError(errno, "chroot to " + path);
+  }
+  return OkStatus();
+}
+
 // MapPartitions blocks while udev reads the device that this loop serves.
 Task<Status> MapPartitionsAside(IoLoop& loop, std::string disk,
                                 std::string device) {
@@ -85,7 +123,8 @@ Task<Status> MapPartitionsAside(IoLoop& loop, std::string disk,
   co_return status;
 }
 
-Task<Status> ServeUntilTold(IoLoop& loop, StreamDriver& driver, int signals) {
+Task<Status> ServeUntilTold(IoLoop& loop, StreamDriver& driver, int signals,
+                            FdStore& kept) {
   for (;;) {
     signalfd_siginfo info{};
     const int n = co_await loop.Do([&](io_uring_sqe* sqe) {
@@ -96,6 +135,7 @@ Task<Status> ServeUntilTold(IoLoop& loop, StreamDriver& driver, int signals) {
     Status status = co_await driver.Stop();
     if (status || status.error().code != ErrorCode::kRefused) co_return status;
     std::cerr << Sentence(status.error()) << std::endl;
+    kept.Say(KeeperWord::kRefused, "");
   }
 }
 
@@ -105,28 +145,33 @@ struct Outcome {
 };
 
 Task<Outcome> RunDriver(IoLoop& loop, Options options, UniqueFd disk,
-                        int signals, std::optional<Daemonizer>& daemonizer) {
+                        int signals, FdStore& kept) {
+  const bool resumed = kept.Take("device").get() >= 0;
+  if (resumed) {
+    if (auto s = ChangeRoot(options.root, kept); !s) co_return Outcome{s};
+  }
   auto driver =
-      co_await StreamDriver::Open(loop, std::move(disk), options.driver);
+      co_await StreamDriver::Open(loop, std::move(disk), options.driver, kept);
   if (!driver) co_return Outcome{driver.error()};
-  auto device = co_await (*driver)->Start();
+  auto device = co_await (*driver)->Start(resumed);
   if (!device) co_return Outcome{device.error()};
-  if (options.takeover) {
+  if (options.takeover && !resumed) {
     Status mapped =
         co_await MapPartitionsAside(loop, options.driver.disk, *device);
     if (!mapped) co_return Outcome{mapped.error()};
   }
-  if (!options.root.empty() &&
-      (::chroot(options.root.c_str()) != 0 || ::chdir("/") != 0)) {
-    co_return Outcome{ErrnoError(errno, "chroot to " + options.root)};
+  if (!resumed) {
+    Status status = ChangeRoot(options.root, kept);
+    if (status) status = kept.KeepText("device", *device);
+    if (!status) co_return Outcome{status};
   }
   const std::string line = "ready: " + *device;
-  if (daemonizer) {
-    daemonizer->Ready(line);
+  if (kept.has_keeper()) {
+    kept.Say(KeeperWord::kReady, line);
   } else {
     std::cout << line << std::endl;
   }
-  Status status = co_await ServeUntilTold(loop, **driver, signals);
+  Status status = co_await ServeUntilTold(loop, **driver, signals, kept);
   co_return Outcome{std::move(status), true};
 }
 
@@ -144,20 +189,65 @@ Result<UniqueFd> CatchSignals() {
   return fd;
 }
 
-Result<Outcome> RunInThisProcess(Options options, char** argv,
-                                 std::optional<Daemonizer>& daemonizer) {
+Result<Outcome> RunInThisProcess(Options options, FdStore& kept) {
   if (options.takeover) {
-    if (auto s = BecomeRootStorage(argv); !s) return s.error();
+    if (auto s = LockMemory(); !s) return s.error();
   }
   auto signals = CatchSignals();
   if (!signals) return signals.error();
-  auto disk = OpenForDriver(options);
+  auto disk = OpenDiskOnce(options, kept);
   if (!disk) return disk.error();
   auto loop = IoLoop::Create();
   if (!loop) return loop.error();
   return (*loop)->RunUntilDone(RunDriver(**loop, std::move(options),
                                          std::move(*disk), signals->get(),
-                                         daemonizer));
+                                         kept));
+}
+
+// The exit code.
+int Work(const Options& options, FdStore kept) {
+  auto outcome = RunInThisProcess(options, kept);
+  const Status status = outcome ? outcome->status : outcome.error();
+  if (status) return 0;
+  const int code = ExitCodeFor(status.error().code);
+  if (kept.has_keeper() && !(outcome && outcome->was_ready)) {
+    kept.Say(KeeperWord::kFailed, Sentence(status.error()), code);
+  } else {
+    std::cerr << Sentence(status.error()) << std::endl;
+  }
+  return code;
+}
+
+// A console that takes no more must not hold up the keeper.
+void LogIfPossible(const std::string& line) {
+  pollfd polled{STDERR_FILENO, POLLOUT, 0};
+  if (::poll(&polled, 1, 0) != 1 || (polled.revents & POLLOUT) == 0) return;
+  std::cerr << "streamd: " << line << std::endl;
+}
+
+int Keep(const Options& options, std::optional<Daemonizer>& daemonizer) {
+  KeeperHooks hooks;
+  hooks.log = LogIfPossible;
+  hooks.end_with_keeper = !options.takeover;
+  hooks.work = [&](FdStore store) {
+    daemonizer.reset();  // the keeper tells
+    return Work(options, std::move(store));
+  };
+  hooks.ready = [&](const std::string& line) {
+    if (daemonizer) {
+      daemonizer->Ready(line);
+    } else {
+      std::cout << line << std::endl;
+    }
+  };
+  hooks.failed = [&](const std::string& line, int code) {
+    if (daemonizer) {
+      daemonizer->Failed(line, code);
+    } else {
+      std::cerr << line << std::endl;
+    }
+  };
+  return RunKeeper(hooks);
 }
 
 int Run(Options options, char** argv) {
@@ -170,6 +260,15 @@ int Run(Options options, char** argv) {
   options.driver.backfill.start_paused = options.backfill_paused;
   options.driver.backfill.resume_after =
       std::chrono::seconds(options.resume_after_seconds);
+  if (!options.keep && !options.takeover && !options.daemonize) {
+    return Work(options, FdStore());
+  }
+  if (options.takeover) {
+    if (auto s = BecomeRootStorage(argv); !s) {
+      std::cerr << Sentence(s.error()) << "\n";
+      return 1;
+    }
+  }
   std::optional<Daemonizer> daemonizer;
   if (options.daemonize) {
     auto forked = Daemonizer::Fork();
@@ -178,17 +277,14 @@ int Run(Options options, char** argv) {
       return 1;
     }
     daemonizer.emplace(std::move(*forked));
+    if (options.takeover) {
+      if (auto s = LockMemory(); !s) {
+        daemonizer->Failed(Sentence(s.error()), 1);
+        return 1;
+      }
+    }
   }
-  auto outcome = RunInThisProcess(std::move(options), argv, daemonizer);
-  const Status status = outcome ? outcome->status : outcome.error();
-  if (status) return 0;
-  const int code = ExitCodeFor(status.error().code);
-  if (daemonizer && !(outcome && outcome->was_ready)) {
-    daemonizer->Failed(Sentence(status.error()), code);
-  } else {
-    std::cerr << Sentence(status.error()) << std::endl;
-  }
-  return code;
+  return Keep(options, daemonizer);
 }
 
 int Scan(const std::string& disk) {
@@ -257,6 +353,9 @@ int Main(int argc, char** argv) {
                 "Hide the raw disk and map the image's partitions");
   run->add_flag("--daemonize", options.daemonize,
                 "Go into the background when the device is there");
+  run->add_flag("--keep", options.keep,
+                "Start the driver again when it dies, and go on with the same "
+                "device; --takeover and --daemonize do that too");
   run->add_option("--root", options.root,
                   "Make this the root directory when the device is there: the "
                   "initramfs is emptied, and name resolution and certificates "

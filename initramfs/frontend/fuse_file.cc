@@ -29,6 +29,10 @@ constexpr unsigned kBackgroundMax = 128;
 constexpr int kRequestsPerTurn = 64;
 constexpr auto kReleaseTimeout = std::chrono::seconds(5);
 
+// linux/fuse.h of Linux 6.9; Debian 12's is older.
+constexpr int kNotifyResend = 7;       // FUSE_NOTIFY_RESEND
+constexpr uint32_t kHasResend = 1 << 7;  // FUSE_HAS_RESEND, in flags2
+
 // A request is read to such an address that the payload of a WRITE begins on a
 // block boundary.
 constexpr size_t kHeaderBytes = sizeof(fuse_in_header) + sizeof(fuse_write_in);
@@ -43,18 +47,54 @@ int ErrnoOf(const Error& error) {
 
 class FuseFileImpl final : public FuseFile {
  public:
+  using OnBegin = std::function<void(const FuseSession&)>;
+
   FuseFileImpl(IoLoop& loop, BlockService& service, std::string file_name,
-               std::function<void()> on_gone)
+               std::function<void()> on_gone, OnBegin on_begin)
       : loop_(loop),
         service_(service),
         file_name_(std::move(file_name)),
-        on_gone_(std::move(on_gone)) {}
+        on_gone_(std::move(on_gone)),
+        on_begin_(std::move(on_begin)) {}
 
   ~FuseFileImpl() override {
     if (session_ != nullptr) fuse_session_destroy(session_);
   }
 
   Status Open(const std::string& directory) {
+    if (auto s = NewSession(); !s) return s;
+    if (fuse_session_mount(session_, directory.c_str()) != 0) {
+      return Error{ErrorCode::kUnsupported,
+                   "cannot mount a FUSE file system on " + directory +
+                       "; is the kernel module fuse loaded?"};
+    }
+    return Begin();
+  }
+
+  // libfuse is told of a request to begin that the kernel has had answered long
+  // ago: the kernel has no use for this answer, and says nothing.
+  Status Resume(UniqueFd device, const FuseSession& session) {
+    if (auto s = NewSession(); !s) return s;
+    const std::string name = "/dev/fd/" + std::to_string(device.get());
+    if (fuse_session_mount(session_, name.c_str()) != 0) {
+      return Error{ErrorCode::kIo, "libfuse: cannot adopt a connection"};
+    }
+    (void)device.release();  // the session's
+    std::vector<std::byte> init = session.init_request;
+    Process(init.data(), init.size());
+    if (fuse_session_exited(session_) != 0) {
+      return Error{ErrorCode::kIo, "libfuse: refuses the connection"};
+    }
+    fuse_out_header resend{};
+    resend.len = sizeof resend;
+    resend.error = kNotifyResend;
+    if (::write(fuse_session_fd(session_), &resend, sizeof resend) < 0) {
+      return ErrnoError(errno, "FUSE: have requests sent again");
+    }
+    return Begin();
+  }
+
+  Status NewSession() {
     std::array<const char*, 3> words = {"bootstream", "-o",
                                         "fsname=bootstream"};
     fuse_args args = FUSE_ARGS_INIT(static_cast<int>(words.size()),
@@ -65,11 +105,10 @@ class FuseFileImpl final : public FuseFile {
     if (session_ == nullptr) {
       return Error{ErrorCode::kIo, "libfuse: cannot make a session"};
     }
-    if (fuse_session_mount(session_, directory.c_str()) != 0) {
-      return Error{ErrorCode::kUnsupported,
-                   "cannot mount a FUSE file system on " + directory +
-                       "; is the kernel module fuse loaded?"};
-    }
+    return OkStatus();
+  }
+
+  Status Begin() {
     fd_ = fuse_session_fd(session_);
     const int flags = ::fcntl(fd_, F_GETFL);
     if (flags < 0 || ::fcntl(fd_, F_SETFL, flags | O_NONBLOCK) != 0) {
@@ -131,13 +170,24 @@ class FuseFileImpl final : public FuseFile {
         return errno == EAGAIN;
       }
       if (n == 0) return false;
-      fuse_buf request{};
-      request.mem = begin;
-      request.size = static_cast<size_t>(n);
-      fuse_session_process_buf(session_, &request);
+      if (on_begin_) NoteBegin({begin, static_cast<size_t>(n)});
+      Process(begin, static_cast<size_t>(n));
       if (fuse_session_exited(session_) != 0) return false;
     }
     return true;
+  }
+
+  void Process(std::byte* bytes, size_t size) {
+    fuse_buf request{};
+    request.mem = bytes;
+    request.size = size;
+    fuse_session_process_buf(session_, &request);
+  }
+
+  void NoteBegin(std::span<const std::byte> request) {
+    FuseSession session = FuseSession::From(request);
+    session.device = fd_;
+    std::exchange(on_begin_, nullptr)(session);
   }
 
   static FuseFileImpl& Of(fuse_req_t request) {
@@ -340,6 +390,7 @@ class FuseFileImpl final : public FuseFile {
   BlockService& service_;
   const std::string file_name_;
   const std::function<void()> on_gone_;
+  OnBegin on_begin_;  // until the first request has come
   BufferPool pool_;
   BufferPool::Lease input_;  // where the next request is read to
   fuse_session* session_ = nullptr;
@@ -352,12 +403,36 @@ class FuseFileImpl final : public FuseFile {
 
 }  // namespace
 
+FuseSession FuseSession::From(std::span<const std::byte> init_request) {
+  FuseSession session;
+  session.init_request.assign(init_request.begin(), init_request.end());
+  fuse_in_header header{};
+  fuse_init_in init{};
+  if (init_request.size() < sizeof header + sizeof init) return session;
+  std::memcpy(&header, init_request.data(), sizeof header);
+  std::memcpy(&init, init_request.data() + sizeof header, sizeof init);
+  session.can_resend = header.opcode == FUSE_INIT &&
+                       (init.flags & FUSE_INIT_EXT) != 0 &&
+                       (init.flags2 & kHasResend) != 0;
+  return session;
+}
+
 Result<std::unique_ptr<FuseFile>> FuseFile::Mount(
     IoLoop& loop, BlockService& service, const std::string& directory,
-    const std::string& file_name, std::function<void()> on_gone) {
-  auto file = std::make_unique<FuseFileImpl>(loop, service, file_name,
-                                             std::move(on_gone));
+    const std::string& file_name, std::function<void()> on_gone,
+    std::function<void(const FuseSession&)> on_begin) {
+  auto file = std::make_unique<FuseFileImpl>(
+      loop, service, file_name, std::move(on_gone), std::move(on_begin));
   if (auto s = file->Open(directory); !s) return s.error();
+  return std::unique_ptr<FuseFile>(std::move(file));
+}
+
+Result<std::unique_ptr<FuseFile>> FuseFile::Adopt(
+    IoLoop& loop, BlockService& service, UniqueFd device,
+    const FuseSession& session, std::function<void()> on_gone) {
+  auto file = std::make_unique<FuseFileImpl>(loop, service, "",
+                                             std::move(on_gone), nullptr);
+  if (auto s = file->Resume(std::move(device), session); !s) return s.error();
   return std::unique_ptr<FuseFile>(std::move(file));
 }
 

@@ -23,6 +23,12 @@
 namespace bootstream {
 namespace {
 
+// Names in the keeper's store; `fuse-lock` is held, not used.
+constexpr char kKeptDevice[] = "fuse";
+constexpr char kKeptInit[] = "fuse-init";
+constexpr char kKeptLoop[] = "fuse-loop";
+constexpr char kKeptLock[] = "fuse-lock";
+
 // The private directory under the mount, and our lock on it.
 struct MountPoint {
   std::string path;  // absolute
@@ -128,13 +134,19 @@ class FuseFrontend final : public Frontend {
       co_return Error{ErrorCode::kInvalid,
                       "a block device of half a sector cannot be"};
     }
+    if (options_.kept != nullptr) {
+      auto resumed = Resume(*options_.kept);
+      if (!resumed) co_return std::move(resumed.error());
+      if (file_) co_return DevicePath(loop_name_);
+    }
     auto preparing = OnThread(
         loop_, [directory = options_.directory] { return Prepare(directory); });
     auto point = co_await preparing;
     if (!point) co_return std::move(point.error());
     point_ = std::move(*point);
-    auto file = FuseFile::Mount(loop_, service_, point_.path, point_.FileName(),
-                                [this] { Gone(); });
+    auto file = FuseFile::Mount(
+        loop_, service_, point_.path, point_.FileName(), [this] { Gone(); },
+        [this](const FuseSession& session) { KeepSession(session); });
     if (!file) co_return std::move(file.error());
     file_ = std::move(*file);
     auto attaching =
@@ -149,6 +161,10 @@ class FuseFrontend final : public Frontend {
       co_return std::move(name.error());
     }
     loop_name_ = std::move(*name);
+    if (options_.kept != nullptr) {
+      const Status s = options_.kept->KeepText(kKeptLoop, loop_name_);
+      if (!s) Log(s.error().message);
+    }
     co_return DevicePath(loop_name_);
   }
 
@@ -165,9 +181,38 @@ class FuseFrontend final : public Frontend {
   }
 
  private:
+  // The device of the worker before us, if its connection was kept.
+  Status Resume(FdStore& kept) {
+    UniqueFd device = kept.Take(kKeptDevice);
+    const auto init = kept.TakeBytes(kKeptInit);
+    auto loop_name = kept.TakeText(kKeptLoop);
+    if (!device || !init || !loop_name) return OkStatus();
+    auto file = FuseFile::Adopt(loop_, service_, std::move(device),
+                                FuseSession::From(*init), [this] { Gone(); });
+    if (!file) return std::move(file.error());
+    file_ = std::move(*file);
+    loop_name_ = std::move(*loop_name);
+    return OkStatus();
+  }
+
+  // Where requests cannot be sent again the connection had better break: what
+  // waits for it would wait for ever.
+  void KeepSession(const FuseSession& session) {
+    FdStore* kept = options_.kept;
+    if (kept == nullptr || !session.can_resend) return;
+    Status s = kept->Keep(kKeptLock, point_.lock.get());
+    if (s) s = kept->KeepBytes(kKeptInit, session.init_request);
+    if (s) s = kept->Keep(kKeptDevice, session.device);
+    if (!s) Log(s.error().message);
+  }
+
   void Gone() const {
-    if (stopping_ || !options_.log) return;
-    options_.log(DevicePath(loop_name_) + ": its file system was taken away");
+    if (stopping_) return;
+    Log(DevicePath(loop_name_) + ": its file system was taken away");
+  }
+
+  void Log(const std::string& line) const {
+    if (options_.log) options_.log(line);
   }
 
   Task<Status> Close() {

@@ -7,6 +7,7 @@
 #include "blockmap/base/block_service.h"
 #include "blockmap/base/io_loop.h"
 #include "initramfs/frontend/frontend.h"
+#include "initramfs/keeper/fd_store.h"
 
 namespace bootstream {
 
@@ -15,6 +16,9 @@ struct FuseFrontendOptions {
   // kUnavailable.
   std::string directory = "/run/bootstream/fuse";
   LogLine log;
+  // Keeps the connection, where the kernel can send requests again: a process
+  // that is started again goes on with the same device.
+  FdStore* kept = nullptr;
 };
 
 // A loop device on a FUSE file: for kernels with neither ublk nor NBD.
@@ -22,8 +26,8 @@ struct FuseFrontendOptions {
 // The mount is taken out of the tree as soon as the loop device holds the file:
 // then nobody can unmount it by force at shutdown, and nothing but the loop
 // device is left when the process dies.  The file is named after the directory,
-// which is how Start finds and detaches the device of a dead predecessor; what
-// used that device gets I/O errors.
+// which is how Start finds and detaches the device of a dead predecessor that
+// had no keeper; what used that device gets I/O errors.
 std::unique_ptr<Frontend> MakeFuseFrontend(IoLoop& loop, BlockService& service,
                                            FuseFrontendOptions options);
 

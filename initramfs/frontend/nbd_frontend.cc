@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <charconv>
 #include <optional>
 #include <utility>
 
@@ -17,6 +18,7 @@
 namespace bootstream {
 namespace {
 
+constexpr char kKeptName[] = "nbd-index";
 constexpr int kSocketBufferBytes = 4 << 20;
 constexpr auto kNoticeTimeout = std::chrono::seconds(10);
 
@@ -76,7 +78,6 @@ bool HungUp(int fd) {
 // calls the order done, and drops the socket.
 Result<Attached> TakeOver(NbdNetlink& netlink, NbdNetlink::Device device) {
   const std::string name = NameOf(device.index);
-  if (auto s = CheckDeviceSize(name, device.size_bytes); !s) return s.error();
   const auto deadline = std::chrono::steady_clock::now() + kNoticeTimeout;
   while (std::chrono::steady_clock::now() < deadline) {
     UniqueFd kernel;
@@ -110,13 +111,20 @@ Result<Attached> Connect(NbdNetlink& netlink, NbdNetlink::Device device) {
   return Attached{*index, std::move(*socket), false};
 }
 
-// Blocking: the kernel's part of Start.
-Result<Attached> Attach(NbdNetlink::Device device) {
+// Blocking: the kernel's part of Start.  `ours`: the device that was made in an
+// earlier life.
+Result<Attached> Attach(NbdNetlink::Device device, std::optional<int> ours) {
   auto netlink = NbdNetlink::Open();
   if (!netlink) return netlink.error();
+  if (ours) {
+    device.index = *ours;
+    return TakeOver(*netlink, device);
+  }
   const auto existing = FindDevice(device.identifier);
   if (!existing) return Connect(*netlink, device);
   device.index = *existing;
+  const std::string name = NameOf(device.index);
+  if (auto s = CheckDeviceSize(name, device.size_bytes); !s) return s.error();
   return TakeOver(*netlink, device);
 }
 
@@ -142,10 +150,17 @@ class NbdFrontend final : public Frontend {
                       "a block device of half a sector cannot be"};
     }
     auto attaching =
-        OnThread(loop_, [device = DeviceWanted()] { return Attach(device); });
+        OnThread(loop_, [device = DeviceWanted(), ours = KeptIndex()] {
+          return Attach(device, ours);
+        });
     auto attached = co_await attaching;
     if (!attached) co_return std::move(attached.error());
     index_ = attached->index;
+    if (options_.kept != nullptr) {
+      const Status s =
+          options_.kept->KeepText(kKeptName, std::to_string(index_));
+      if (!s) Log(s.error().message);
+    }
     session_ = std::make_unique<NbdSession>(
         loop_, service_, pool_, options_.nbd, std::move(attached->socket));
     Spawn(RunSession());
@@ -168,6 +183,17 @@ class NbdFrontend final : public Frontend {
   }
 
  private:
+  std::optional<int> KeptIndex() const {
+    if (options_.kept == nullptr) return std::nullopt;
+    const auto text = options_.kept->TakeText(kKeptName);
+    int index = 0;
+    if (!text || std::from_chars(text->data(), text->data() + text->size(),
+                                 index).ec != std::errc()) {
+      return std::nullopt;
+    }
+    return index;
+  }
+
   NbdNetlink::Device DeviceWanted() const {
     NbdNetlink::Device device;
     device.index = options_.index;

@@ -1,9 +1,13 @@
 #include "initramfs/frontend/socket_frontend.h"
 
+#include <unistd.h>
+
 #include <utility>
 
 namespace bootstream {
 namespace {
+
+constexpr char kKeptName[] = "nbd-socket";
 
 class SocketFrontend final : public Frontend {
  public:
@@ -12,20 +16,32 @@ class SocketFrontend final : public Frontend {
       : loop_(loop), service_(service), options_(std::move(options)) {}
 
   Task<Result<std::string>> Start() override {
-    auto server =
-        options_.listener
-            ? NbdServer::Adopt(loop_, service_, std::move(options_.listener),
-                               std::move(options_.nbd))
-            : NbdServer::Listen(loop_, service_, options_.path,
-                                std::move(options_.nbd));
+    auto listener = TakeListener();
+    if (!listener) co_return std::move(listener.error());
+    auto server = NbdServer::Adopt(loop_, service_, std::move(*listener),
+                                   std::move(options_.nbd));
     if (!server) co_return std::move(server.error());
     server_ = std::move(*server);
     co_return options_.path;
   }
 
-  Task<Status> Stop() override { return server_->Stop(); }
+  Task<Status> Stop() override {
+    // Before it goes deaf: a client finds no socket rather than no answer.
+    ::unlink(options_.path.c_str());
+    return server_->Stop();
+  }
 
  private:
+  Result<UniqueFd> TakeListener() {
+    FdStore* kept = options_.kept;
+    UniqueFd inherited = kept != nullptr ? kept->Take(kKeptName) : UniqueFd();
+    if (inherited) return inherited;
+    auto made = ListenForNbd(options_.path);
+    if (!made || kept == nullptr) return made;
+    if (auto s = kept->Keep(kKeptName, made->get()); !s) return s.error();
+    return made;
+  }
+
   IoLoop& loop_;
   BlockService& service_;
   SocketFrontendOptions options_;

@@ -6,13 +6,15 @@
 
 #include "blockmap/nbd/nbd_server.h"
 #include "initramfs/frontend/frontend.h"
+#include "initramfs/keeper/fd_store.h"
 
 namespace bootstream {
 
 struct SocketFrontendOptions {
   std::string path;   // of the Unix socket
-  UniqueFd listener;  // if set, adopted instead of making one at `path`
   NbdOptions nbd;
+  // Keeps the listening socket: clients can connect while we are restarted.
+  FdStore* kept = nullptr;
 };
 
 // NBD on a Unix socket, for fio, nbdcopy, qemu and the like.  Stop hangs up
