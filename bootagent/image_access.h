@@ -8,8 +8,8 @@
 #include "blockmap/base/result.h"
 #include "blockmap/base/task.h"
 #include "blockmap/image/chunk_source.h"
+#include "blockmap/image/image_facts.h"
 #include "blockmap/image/manifest.h"
-#include "blockmap/map/map_store.h"
 
 namespace bootstream {
 
@@ -31,16 +31,6 @@ class ImageAccess {
       std::shared_ptr<const Manifest> manifest,
       const std::vector<std::string>& known_servers) = 0;
 };
-
-// What the map wants to know of the image.
-inline ImageFacts FactsOf(const std::shared_ptr<const Manifest>& manifest) {
-  return ImageFacts{
-      manifest->grid(),
-      [manifest](ImageChunk chunk) { return manifest->IsZero(chunk); },
-      [manifest](ImageChunk chunk) {
-        return manifest->InBootSet(chunk) || manifest->IsPinned(chunk);
-      }};
-}
 
 }  // namespace bootstream
 

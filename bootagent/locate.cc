@@ -5,6 +5,7 @@
 #include "blockmap/disk/file_extents.h"
 #include "blockmap/disk/find_migration.h"
 #include "blockmap/disk/partition_table.h"
+#include "blockmap/image/image_facts.h"
 
 namespace bootstream {
 namespace {

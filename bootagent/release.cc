@@ -9,6 +9,7 @@
 #include "blockmap/base/aligned_buffer.h"
 #include "blockmap/disk/file_extents.h"
 #include "blockmap/disk/probe.h"
+#include "blockmap/image/image_facts.h"
 
 namespace bootstream {
 namespace {

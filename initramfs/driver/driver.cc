@@ -11,6 +11,7 @@
 #include "blockmap/base/file_util.h"
 #include "blockmap/disk/disk_serial.h"
 #include "blockmap/disk/find_migration.h"
+#include "blockmap/image/image_facts.h"
 #include "initramfs/frontend/fuse_frontend.h"
 #include "initramfs/frontend/nbd_frontend.h"
 #include "initramfs/frontend/socket_frontend.h"
@@ -52,15 +53,6 @@ void MakeParentDirectory(const std::string& path) {
 }
 
 }  // namespace
-
-ImageFacts FactsOf(std::shared_ptr<const Manifest> manifest) {
-  const Grid grid = manifest->grid();
-  return ImageFacts{
-      grid, [manifest](ImageChunk chunk) { return manifest->IsZero(chunk); },
-      [manifest](ImageChunk chunk) {
-        return manifest->InBootSet(chunk) || manifest->IsPinned(chunk);
-      }};
-}
 
 StreamDriver::~StreamDriver() = default;
 

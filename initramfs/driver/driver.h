@@ -94,9 +94,6 @@ class StreamDriver {
   bool stopped_ = false;
 };
 
-// What the map must know of an image.
-ImageFacts FactsOf(std::shared_ptr<const Manifest> manifest);
-
 }  // namespace bootstream
 
 #endif  // INITRAMFS_DRIVER_DRIVER_H_
