@@ -1,0 +1,155 @@
+// The superblock and what it keeps: fields, copies, the manifest.
+
+#include <algorithm>
+
+#include "tests/blockmap/map/map_store_fixture.h"
+
+namespace bootstream {
+namespace {
+
+TEST_F(MapStoreTest, ManifestComesBackAsItWas) {
+  const auto manifest =
+      RunInline(MapStore::ReadManifest(device_, store_->superblock()));
+  ASSERT_TRUE(manifest);
+  EXPECT_EQ(*manifest, MapFixture::Options().manifest_file);
+  Damage(store_->superblock().manifest_chunk.value * MapFixture::kChunk + 5000,
+         1);
+  EXPECT_EQ(RunInline(MapStore::ReadManifest(device_, store_->superblock()))
+                .error()
+                .code,
+            ErrorCode::kCorrupt);
+}
+
+TEST_F(MapStoreTest, UpdateSuperblockChangesFieldsAndKeepsPlaces) {
+  const Superblock before = store_->superblock();
+  ASSERT_TRUE(RunInline(store_->UpdateSuperblock([](Superblock& sb) {
+    sb.phase = Phase::kStreaming;
+    sb.checkpoint_chunk = DiskChunk{1};
+    sb.next_epoch = 0;
+  })));
+  Reopen();
+  EXPECT_EQ(store_->superblock().phase, Phase::kStreaming);
+  EXPECT_EQ(store_->superblock().checkpoint_chunk, before.checkpoint_chunk);
+  EXPECT_EQ(store_->superblock().sequence, before.sequence + 1);
+}
+
+TEST_F(MapStoreTest, SuperblockThatDoesNotFitIsRefusedAndLifeGoesOn) {
+  const auto status = RunInline(store_->UpdateSuperblock(
+      [](Superblock& sb) { sb.network = std::string(5000, 'x'); }));
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kInvalid);
+  Place(*store_, 10);
+  EXPECT_TRUE(Commit(*store_));
+}
+
+TEST_F(MapStoreTest, SuperblockBeforeTheNewestIsThereWhenBothCopiesAreTorn) {
+  for (uint64_t boots = 1; boots < 5; ++boots) {
+    ASSERT_TRUE(RunInline(store_->UpdateSuperblock(
+        [boots](Superblock& sb) { sb.boots_total = boots; })));
+    const std::vector<std::byte> kept(device_.bytes().begin(),
+                                      device_.bytes().end());
+    const Superblock sb = store_->superblock();
+    for (const DiskChunk chunk : sb.superblock_chunks) {
+      Damage(chunk.value * MapFixture::kChunk +
+                 sb.sequence % kSuperblockSlots * kSuperblockBytes + 300,
+             100);
+    }
+    const auto before = RunInline(MapStore::ReadSuperblock(
+        device_, MapFixture::kChunk, sb.superblock_chunks));
+    ASSERT_TRUE(before) << before.error().message;
+    EXPECT_EQ(before->boots_total, boots - 1);
+    std::copy(kept.begin(), kept.end(), device_.bytes().begin());
+  }
+}
+
+TEST_F(MapStoreTest, OneSuperblockChunkIsEnough) {
+  ASSERT_TRUE(RunInline(
+      store_->UpdateSuperblock([](Superblock& sb) { sb.boots_total = 7; })));
+  for (const DiskChunk chunk : store_->superblock().superblock_chunks) {
+    const std::vector<std::byte> kept(device_.bytes().begin(),
+                                      device_.bytes().end());
+    Damage(chunk.value * MapFixture::kChunk, MapFixture::kChunk);
+    const auto found = RunInline(MapStore::ReadSuperblock(
+        device_, MapFixture::kChunk, store_->superblock().superblock_chunks));
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->boots_total, 7U);
+    std::copy(kept.begin(), kept.end(), device_.bytes().begin());
+  }
+}
+
+TEST_F(MapStoreTest, NoSuperblockIsNotFoundAndADamagedOneIsCorrupt) {
+  const auto order = MapFixture::ScanOrder();
+  const auto scan = [&](BlockDevice& device) {
+    return RunInline(
+        MapStore::ScanForSuperblock(device, MapFixture::kChunk, order));
+  };
+  MemoryDevice empty(MapFixture::kDiskBytes);
+  EXPECT_EQ(scan(empty).error().code, ErrorCode::kNotFound);
+  for (const DiskChunk chunk : store_->superblock().superblock_chunks) {
+    Damage(chunk.value * MapFixture::kChunk + 100, 1);
+    Damage(chunk.value * MapFixture::kChunk + kSuperblockBytes + 100, 1);
+  }
+  EXPECT_EQ(scan(device_).error().code, ErrorCode::kCorrupt);
+}
+
+TEST_F(MapStoreTest, FirstSuperblockThatWasTornIsNone) {
+  for (const DiskChunk chunk : store_->superblock().superblock_chunks) {
+    Damage(chunk.value * MapFixture::kChunk + kSuperblockBytes + 600, 512);
+  }
+  const auto order = MapFixture::ScanOrder();
+  const auto found = RunInline(
+      MapStore::ScanForSuperblock(device_, MapFixture::kChunk, order));
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().code, ErrorCode::kNotFound) << found.error().message;
+}
+
+TEST_F(MapStoreTest, SuperblockOfAnEarlierMigrationIsNotFoundAgain) {
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(RunInline(store_->UpdateSuperblock([](Superblock&) {})));
+  }
+  store_.reset();
+  auto options = MapFixture::Options();
+  options.superblock.migration_id.fill(std::byte{0x77});
+  // The old superblocks' places are beyond this image, and so come last.
+  options.image.is_zero = [](ImageChunk chunk) { return chunk.value == 90; };
+  options.superblock.image_bytes = options.image.grid.size_bytes;
+  ASSERT_TRUE(RunInline(MapStore::Create(device_, options)));
+  const auto order = MapFixture::ScanOrder();
+  const auto found = RunInline(
+      MapStore::ScanForSuperblock(device_, MapFixture::kChunk, order));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->migration_id, options.superblock.migration_id);
+}
+
+TEST_F(MapStoreTest, RandomMigrationIdIsGivenWhereThereIsNone) {
+  auto options = MapFixture::Options();
+  options.superblock.migration_id = {};
+  MemoryDevice other(MapFixture::kDiskBytes);
+  const auto a = RunInline(MapStore::Create(device_, options));
+  const auto b = RunInline(MapStore::Create(other, options));
+  ASSERT_TRUE(a && b);
+  EXPECT_NE((*a)->superblock().migration_id, (*b)->superblock().migration_id);
+}
+
+TEST_F(MapStoreTest, NewerFormatIsRefusedAndClearBitsAreCleared) {
+  Superblock sb = store_->superblock();
+  const auto put = [&](const FeatureMasks& features) {
+    sb.features = features;
+    ++sb.sequence;
+    const auto block = EncodeSuperblock(sb);
+    for (const DiskChunk chunk : sb.superblock_chunks) {
+      std::copy(block->begin(), block->end(),
+                device_.bytes().begin() + chunk.value * MapFixture::kChunk +
+                    sb.sequence % 2 * kSuperblockBytes);
+    }
+  };
+  put({0, 4, 8});
+  Reopen();
+  EXPECT_EQ(store_->superblock().features, (FeatureMasks{0, 4, 0}));
+  sb = store_->superblock();
+  put({1, 0, 0});
+  EXPECT_EQ(OpenError().code, ErrorCode::kUnsupported);
+}
+
+}  // namespace
+}  // namespace bootstream
