@@ -155,7 +155,7 @@ Task<Result<Plan>> PlanFor(const Job& job, const CommandOptions& options,
   const auto image = co_await access.FetchManifest();
   if (!image) co_return image.error();
   const auto facts =
-      co_await GatherFacts(job, options.serial, image->file.size());
+      co_await GatherFacts(job, options.serial, *image, access, options.servers);
   if (!facts) co_return facts.error();
   co_return MakePlan(*facts, *image->manifest, plan_options);
 }

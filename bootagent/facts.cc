@@ -1,25 +1,50 @@
 #include "bootagent/facts.h"
 
+#include <fstream>
+
 #include "blockmap/disk/file_extents.h"
+#include "bootagent/image_table.h"
 
 namespace bootstream {
+namespace {
+
+// What the kernel says could be used without swapping (proc(5)).
+uint64_t AvailableMemory() {
+  std::ifstream in("/proc/meminfo");
+  std::string name;
+  uint64_t kib = 0;
+  while (in >> name >> kib) {
+    if (name == "MemAvailable:") return kib * 1024;
+    std::getline(in, name);
+  }
+  return ~uint64_t{0};
+}
+
+}  // namespace
 
 Task<Result<Facts>> GatherFacts(const Job& job, const std::string& serial,
-                                uint64_t manifest_bytes) {
+                                const ManifestFile& image, ImageAccess& access,
+                                const std::vector<std::string>& known_servers) {
   auto disk = co_await ProbeDisk(job.disk, job.device, serial);
   if (!disk) co_return disk.error();
   Facts facts;
-  facts.manifest_bytes = manifest_bytes;
+  facts.manifest_bytes = image.file.size();
+  facts.memory_bytes = AvailableMemory();
+  // A disk that is refused whatever the image is not looked at more closely.
+  if (auto s = CheckDisk(*disk); !s) co_return s.error();
   for (const ProbedPartition& partition : disk->partitions) {
-    if (!partition.ext) continue;
+    if (!partition.ext || !partition.ext->has_extents) continue;
     const ByteExtent extent = partition.partition.extent;
-    const auto extents = FileExtents(job.disk, extent, kRegionFileName);
-    if (!extents) continue;
-    uint64_t size = 0;
-    for (const ByteExtent& piece : *extents) size += piece.size;
-    facts.region_files.push_back({extent.offset, size});
+    auto space = ReadExtSpace(job.disk, extent, kRegionFileName);
+    if (!space) co_return space.error();
+    facts.spaces.push_back({extent.offset, std::move(*space)});
   }
   facts.disk = std::move(*disk);
+  const auto source = access.Source(image.manifest, known_servers);
+  if (!source) co_return source.error();
+  auto table = co_await ReadImageTable(*image.manifest, **source);
+  if (!table) co_return table.error();
+  facts.image_table = std::move(*table);
   co_return facts;
 }
 

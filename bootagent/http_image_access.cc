@@ -29,10 +29,12 @@ Task<Result<ManifestFile>> HttpImageAccess::FetchManifest() {
 Result<ChunkSource*> HttpImageAccess::Source(
     std::shared_ptr<const Manifest> manifest,
     const std::vector<std::string>& known_servers) {
+  if (source_ && source_digest_ == manifest->digest()) return source_.get();
   FetchOptions options;
   options.servers = options_.servers.empty() ? known_servers : options_.servers;
   options.curl.ca_file = options_.ca_file;
   options.give_up_after = options_.give_up_after;
+  source_digest_ = manifest->digest();
   auto source =
       HttpChunkSource::Create(executor_, std::move(manifest), options);
   if (!source) return source.error();

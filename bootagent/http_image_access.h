@@ -37,6 +37,7 @@ class HttpImageAccess final : public ImageAccess {
   Executor& executor_;
   Options options_;
   std::unique_ptr<HttpChunkSource> source_;
+  Sha256 source_digest_{};  // of its manifest
 };
 
 }  // namespace bootstream

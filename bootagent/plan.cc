@@ -6,19 +6,18 @@
 
 #include "blockmap/base/progress.h"
 #include "blockmap/map/map_store.h"
+#include "bootagent/image_table.h"
 #include "bootagent/plan_steps.h"
+#include "bootagent/region_size.h"
 
 namespace bootstream {
 namespace {
 
 constexpr uint64_t kGiB = uint64_t{1} << 30;
-// Room that a plan without a guarantee still has for what is read and written
-// before somebody makes up his mind.
-constexpr uint64_t kWorkingChunksMin = 64;
-// An extent of a file gives up to two chunks' worth of edges away.
-constexpr uint64_t kExpectedExtents = 16;
-// A region in more pieces than this needs more room for its list.
-constexpr uint64_t kRegionExtentsMax = 4096;
+// The programs themselves, and what they hold of a batch of chunks.
+constexpr uint64_t kMemoryBytes = uint64_t{64} << 20;
+constexpr uint64_t kChunksInMemory = 3 * 64;
+constexpr uint64_t kMapBytesPerChunk = 32;
 
 Error Refused(std::string message) {
   return Error{ErrorCode::kRefused, std::move(message)};
@@ -54,17 +53,18 @@ Status CheckContent(const ProbedPartition& partition) {
   return OkStatus();
 }
 
-uint64_t RegionFileBytes(const Facts& facts, const ProbedPartition& partition) {
-  for (const auto& file : facts.region_files) {
-    if (file.partition_offset == partition.partition.extent.offset) {
-      return file.size_bytes;
+const ExtSpace* SpaceOf(const Facts& facts, const ProbedPartition& partition) {
+  for (const auto& one : facts.spaces) {
+    if (one.partition_offset == partition.partition.extent.offset) {
+      return &one.space;
     }
   }
-  return 0;
+  return nullptr;
 }
 
 uint64_t AvailableBytes(const Facts& facts, const ProbedPartition& partition) {
-  return partition.ext->free_bytes() + RegionFileBytes(facts, partition);
+  const ExtSpace* const space = SpaceOf(facts, partition);
+  return space == nullptr ? 0 : space->free_bytes() + space->file_bytes();
 }
 
 Result<const ProbedPartition*> ChooseSource(const Facts& facts,
@@ -73,7 +73,8 @@ Result<const ProbedPartition*> ChooseSource(const Facts& facts,
   for (const ProbedPartition& partition : facts.disk.partitions) {
     const bool named = options.region_partition == partition.partition.number;
     if (options.region_partition && !named) continue;
-    if (!partition.ext || !partition.ext->has_extents) {
+    if (!partition.ext || !partition.ext->has_extents ||
+        SpaceOf(facts, partition) == nullptr) {
       if (!named) continue;
       return Refused(Where(partition) + " holds no ext4 to take space from");
     }
@@ -114,7 +115,8 @@ uint64_t BootChunkCount(const Manifest& manifest) {
 }
 
 Account MakeAccount(const Facts& facts, const Manifest& manifest,
-                    uint64_t special, const PlanOptions& options) {
+                    uint64_t special, uint64_t region_extents,
+                    const PlanOptions& options) {
   Account account;
   account.image = manifest.grid().chunk_count();
   account.image_data = manifest.data_chunk_count();
@@ -122,60 +124,20 @@ Account MakeAccount(const Facts& facts, const Manifest& manifest,
   account.relocations = account.boot_set + special;
   account.metadata =
       MapStore::MetadataChunks(manifest.grid(), facts.manifest_bytes,
-                               kRegionExtentsMax, options.journal_chunks);
+                               region_extents, options.journal_chunks);
   account.spare = options.spare_chunks;
   return account;
 }
 
-uint64_t FileBytesFor(uint64_t chunks, const Grid& grid) {
-  const uint64_t bytes = chunks * grid.chunk_bytes;
-  const uint64_t edges = 2 * kExpectedExtents * grid.chunk_bytes;
-  return bytes + std::max(bytes / 64, edges);
-}
-
-uint64_t ChunksOfFile(uint64_t bytes, const Grid& grid) {
-  const uint64_t edges = 2 * kExpectedExtents * grid.chunk_bytes;
-  const uint64_t lost = std::max(bytes / 65 + 1, edges);
-  return bytes > lost ? (bytes - lost) / grid.chunk_bytes : 0;
-}
-
-// How large the region becomes, and whether that is a guarantee.
-Status SizeRegion(Plan& plan, const PlanOptions& options) {
-  Account& account = plan.account;
-  const uint64_t fixed = account.metadata + account.spare;
-  const uint64_t start = account.boot_set + account.relocations + fixed;
-  const uint64_t full = std::max(account.image + fixed, start);
-  const uint64_t least = std::min(full, start + kWorkingChunksMin);
-  const uint64_t free = plan.source_free_bytes;
-  const uint64_t available =
-      free > plan.headroom_bytes ? free - plan.headroom_bytes : 0;
-  plan.region_file_bytes_max = available;
-  plan.guaranteed = FileBytesFor(full, plan.disk_grid) <= available;
-  const uint64_t wanted = FileBytesFor(
-      plan.guaranteed || options.when_full == WhenFull::kUnset ? full : least,
-      plan.disk_grid);
-  if (wanted > available) {
-    std::string message = "the region does not fit: partition " +
-                          std::to_string(plan.source_partition) + " can give " +
-                          FormatBytes(available) + " (" + FormatBytes(free) +
-                          " free, " + FormatBytes(plan.headroom_bytes) +
-                          " stay free), " + FormatBytes(wanted) +
-                          " are needed, " + FormatBytes(wanted - available) +
-                          " are missing";
-    if (options.when_full == WhenFull::kUnset &&
-        FileBytesFor(least, plan.disk_grid) <= available) {
-      message +=
-          "; with --when-full block or give-up-source a smaller region will do";
-    }
-    return Refused(std::move(message));
-  }
-  account.region =
-      plan.guaranteed ? full : ChunksOfFile(available, plan.disk_grid);
-  account.region = std::max(account.region, least);
-  plan.region_file_bytes =
-      std::min(FileBytesFor(account.region, plan.disk_grid), available);
-  account.room_for_image = account.region - fixed;
-  return OkStatus();
+// The manifest as a file and decoded, the map, and batches on their way.
+Status CheckMemory(const Facts& facts, const Manifest& manifest) {
+  const uint64_t needed = kMemoryBytes + 3 * facts.manifest_bytes +
+                          manifest.data_chunk_count() * kMapBytesPerChunk +
+                          kChunksInMemory * manifest.grid().chunk_bytes;
+  if (needed <= facts.memory_bytes) return OkStatus();
+  return Refused(
+      "there is too little memory: " + FormatBytes(facts.memory_bytes) +
+      " available, " + FormatBytes(needed) + " needed");
 }
 
 Status CheckImage(const Manifest& manifest, const Grid& disk) {
@@ -257,23 +219,34 @@ Result<Plan> MakePlan(const Facts& facts, const Manifest& manifest,
   plan.image = manifest.grid();
   plan.disk_grid = {plan.image.chunk_bytes, facts.disk.identity.size_bytes};
   if (auto s = CheckImage(manifest, plan.disk_grid); !s) return s.error();
+  if (auto s = CheckImageTable(manifest, facts.image_table); !s) {
+    return s.error();
+  }
+  if (auto s = CheckMemory(facts, manifest); !s) return s.error();
   const auto source = ChooseSource(facts, options);
   if (!source) return source.error();
   const ExtFacts& ext = *(*source)->ext;
+  const ExtSpace& space = *SpaceOf(facts, **source);
+  if (!space.obstacle.empty()) {
+    return Refused(Where(**source) + " " + space.obstacle);
+  }
   plan.source_partition = (*source)->partition.number;
   plan.source_extent = (*source)->partition.extent;
   plan.source_uuid = ext.uuid;
   plan.source_free_bytes = AvailableBytes(facts, **source);
-  plan.headroom_bytes =
-      options.headroom_bytes.value_or(std::max(ext.size_bytes() / 10, kGiB));
+  plan.headroom_bytes = std::max(
+      options.headroom_bytes.value_or(std::max(ext.size_bytes() / 10, kGiB)),
+      space.reserve_bytes);
   const auto anchor = ChooseAnchor(plan.disk_grid, manifest);
   if (!anchor) return anchor.error();
   plan.anchor_offset = *anchor;
   plan.special = SpecialChunks(facts.disk.table, plan.disk_grid, *anchor);
   plan.journal_chunks = options.journal_chunks;
-  plan.account = MakeAccount(facts, manifest, plan.special.size(), options);
   plan.give_up_source = options.when_full == WhenFull::kGiveUpSource;
-  if (auto s = SizeRegion(plan, options); !s) return s.error();
+  const RegionRoom room = CountRoom(space, plan, manifest);
+  plan.account =
+      MakeAccount(facts, manifest, plan.special.size(), room.extents, options);
+  if (auto s = SizeRegion(plan, room, options); !s) return s.error();
   plan.steps = DescribeSteps(plan);
   return plan;
 }

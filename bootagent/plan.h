@@ -10,6 +10,7 @@
 
 #include "blockmap/base/result.h"
 #include "blockmap/base/types.h"
+#include "blockmap/disk/ext_space.h"
 #include "blockmap/disk/probe.h"
 #include "blockmap/image/manifest.h"
 
@@ -21,14 +22,15 @@ namespace bootstream {
 // What the plan is made from, besides the manifest.
 struct Facts {
   ProbedDisk disk;
-  // Bytes that a region file of an earlier run holds, by the byte where its
-  // partition begins; 0 where there is none.
-  struct RegionFile {
+  // Of each ext file system, by the byte where its partition begins.
+  struct Space {
     uint64_t partition_offset = 0;
-    uint64_t size_bytes = 0;
+    ExtSpace space;
   };
-  std::vector<RegionFile> region_files;
-  uint64_t manifest_bytes = 0;  // the signed file
+  std::vector<Space> spaces;
+  PartitionTable image_table;
+  uint64_t manifest_bytes = 0;           // the signed file
+  uint64_t memory_bytes = ~uint64_t{0};  // available; unless known, enough
 };
 
 enum class WhenFull { kUnset, kBlock, kGiveUpSource };

@@ -14,9 +14,6 @@
 namespace bootstream {
 namespace {
 
-// How often the file may grow because whole chunks are fewer than hoped for.
-constexpr int kGrowAttempts = 4;
-
 // Whole chunks of the region file that may be ours, in file order: all but the
 // one that the anchor takes, which is relocated like any other.
 std::vector<DiskChunk> RegionChunks(const std::vector<ByteExtent>& extents,
@@ -33,8 +30,9 @@ struct AllocatedRegion {
 
 Result<AllocatedRegion> AllocateRegion(const Job& job, const Plan& plan,
                                        const Manifest& manifest) {
-  uint64_t bytes = plan.region_file_bytes;
-  for (int attempt = 0;; ++attempt) {
+  const uint64_t most = plan.region_file_bytes_max;
+  uint64_t bytes = std::min(plan.region_file_bytes, most);
+  for (;;) {
     auto extents =
         AllocateFile(job.disk, plan.source_extent, kRegionFileName, bytes);
     if (!extents) return extents.error();
@@ -43,13 +41,12 @@ Result<AllocatedRegion> AllocateRegion(const Job& job, const Plan& plan,
     if (status) {
       return AllocatedRegion{std::move(*extents), std::move(chunks)};
     }
+    // The plan has seen to it that the most there is will do.
+    if (bytes == most) return status.error();
     // An extent loses up to a chunk at each edge.
     const uint64_t more =
         (extents->size() + 16) * 2 * uint64_t{plan.disk_grid.chunk_bytes};
-    if (attempt == kGrowAttempts || bytes + more > plan.region_file_bytes_max) {
-      return status.error();
-    }
-    bytes += more;
+    bytes = std::min(most, bytes + std::max(more, (most - bytes) / 4));
   }
 }
 

@@ -49,8 +49,9 @@ Status EnterOwnNamespace() {
   if (::unshare(CLONE_NEWNS) != 0) {
     return ErrnoError(errno, "make a mount namespace (are you root?)");
   }
-  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
-    return ErrnoError(errno, "make the mount namespace private");
+  // What others unmount must go here too, or it stays in use by us.
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) {
+    return ErrnoError(errno, "keep our mounts to ourselves");
   }
   return OkStatus();
 }

@@ -78,11 +78,11 @@ Result<ExtFacts> ReadExtFacts(const std::string& path, ByteExtent partition) {
   ExtFacts facts;
   facts.block_bytes = (*fs)->blocksize;
   facts.block_count = ext2fs_blocks_count(super);
-  facts.free_block_count = ext2fs_free_blocks_count(super);
   std::memcpy(facts.uuid.data(), super->s_uuid, facts.uuid.size());
   facts.clean = (super->s_state & EXT2_VALID_FS) != 0 &&
                 (super->s_state & EXT2_ERROR_FS) == 0 &&
                 !ext2fs_has_feature_journal_needs_recovery(super) &&
+                !ext2fs_has_feature_orphan_present(super) &&
                 super->s_last_orphan == 0;
   facts.has_extents = ext2fs_has_feature_extents(super) != 0;
   return facts;

@@ -28,12 +28,10 @@ struct Content {
 struct ExtFacts {
   uint64_t block_bytes = 0;
   uint64_t block_count = 0;
-  uint64_t free_block_count = 0;
   Uuid uuid{};
   bool clean = false;  // unmounted in order, no journal to recover, no errors
   bool has_extents = false;
   uint64_t size_bytes() const { return block_count * block_bytes; }
-  uint64_t free_bytes() const { return free_block_count * block_bytes; }
 };
 
 struct ProbedPartition {

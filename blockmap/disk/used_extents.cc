@@ -163,6 +163,24 @@ Result<std::vector<ByteExtent>> UsedExtExtents(const std::string& path,
   return used;
 }
 
+Result<std::vector<ByteExtent>> FreeExtExtents(const std::string& path,
+                                               ByteExtent partition) {
+  const auto used = UsedExtExtents(path, partition);
+  if (!used) return used.error();
+  auto fs = OpenExt(path, partition);
+  if (!fs) return fs.error();
+  const uint64_t end =
+      partition.offset + ext2fs_blocks_count((*fs)->super) * (*fs)->blocksize;
+  std::vector<ByteExtent> free;
+  uint64_t at = partition.offset;
+  for (const ByteExtent& extent : *used) {
+    AppendExtent(free, {at, extent.offset - at});
+    at = extent.end();
+  }
+  if (at < end) AppendExtent(free, {at, end - at});
+  return free;
+}
+
 Result<std::vector<ByteExtent>> UsedFatExtents(const std::string& path,
                                                ByteExtent partition) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));

@@ -9,7 +9,7 @@
 
 namespace bootstream {
 
-// What a file system has in use: ext2, ext3 and ext4 (libext2fs), FAT12, FAT16
+// What a file system has in use, and what an ext one has free: ext2, ext3 and ext4 (libext2fs), FAT12, FAT16
 // and FAT32 (Microsoft "FAT: General Overview of On-Disk Format" 1.03).
 
 // The byte ranges of the disk (or disk file) `path` that the file system in
@@ -23,6 +23,10 @@ Result<std::vector<ByteExtent>> UsedExtents(const std::string& path,
 Result<std::vector<ByteExtent>> UsedExtExtents(const std::string& path,
                                                ByteExtent partition);
 Result<std::vector<ByteExtent>> UsedFatExtents(const std::string& path,
+                                               ByteExtent partition);
+
+// What the block bitmap of an ext file system says is free, in the same form.
+Result<std::vector<ByteExtent>> FreeExtExtents(const std::string& path,
                                                ByteExtent partition);
 
 // Append `extent` to an ascending list, joining it to the last one if they

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "blockmap/map/map_store.h"
 #include "bootagent/plan_steps.h"
 #include "tests/support/fake_image.h"
 
@@ -12,6 +13,12 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 constexpr uint64_t kChunk = kChunkBytesDefault;
 constexpr uint64_t kDisk = 20 * kGiB;
+
+ExtSpace FreeAt(ByteExtent extent) {
+  ExtSpace space;
+  space.free = {extent};
+  return space;
+}
 
 // A disk with an ESP and an ext4 root of which `free` bytes are free.
 Facts Disk(uint64_t free) {
@@ -36,8 +43,10 @@ Facts Disk(uint64_t free) {
   root.partition.number = 2;
   root.partition.extent = {257 * kMiB, 19 * kGiB};
   root.content = {"ext4", "filesystem", "", "", false};
-  root.ext = ExtFacts{4096, 19 * kGiB / 4096, free / 4096, {}, true, true};
+  root.ext = ExtFacts{4096, 19 * kGiB / 4096, {}, true, true};
   disk.partitions = {esp, root};
+  facts.spaces = {{root.partition.extent.offset,
+                   FreeAt({root.partition.extent.end() - free, free})}};
   return facts;
 }
 
@@ -120,7 +129,7 @@ TEST(PlanTest, HeadroomIsATenthOfTheFileSystemOrAGiB) {
 
 TEST(PlanTest, RegionFileThatIsThereCountsAsFree) {
   Facts facts = Disk(2 * kGiB);
-  facts.region_files = {{257 * kMiB, 5 * kGiB}};
+  facts.spaces[0].space.file = {{kGiB, 5 * kGiB}};
   EXPECT_TRUE(PlanFor(facts, Image(4 * kGiB, 20)).has_value());
 }
 
@@ -170,8 +179,9 @@ TEST(PlanTest, RoomiestExt4GivesTheSpaceUnlessOneIsNamed) {
   ProbedPartition home = facts.disk.partitions[1];
   home.partition.number = 3;
   home.partition.extent.offset += 10 * kGiB;
-  home.ext->free_block_count = 13 * kGiB / 4096;
   facts.disk.partitions.push_back(home);
+  facts.spaces.push_back(
+      {home.partition.extent.offset, FreeAt({5 * kGiB, 13 * kGiB})});
   EXPECT_EQ(PlanFor(facts, Image(kGiB, 4))->source_partition, 3u);
   PlanOptions options;
   options.region_partition = 2;
@@ -242,6 +252,120 @@ TEST(PlanTest, RegionTooScatteredSaysHowManyChunksAreMissing) {
   EXPECT_EQ(status.error().code, ErrorCode::kNoSpace);
   EXPECT_NE(status.error().message.find(" 7 chunks"), std::string::npos)
       << status.error().message;
+}
+
+// `free` in pieces of `piece` bytes, each with as much in use behind it.
+Facts Scattered(uint64_t free, uint64_t piece) {
+  Facts facts = Disk(free);
+  std::vector<ByteExtent>& pieces = facts.spaces[0].space.free;
+  const uint64_t first = 257 * kMiB;
+  pieces.clear();
+  for (uint64_t at = 0; at + piece <= free; at += piece) {
+    pieces.push_back({first + 2 * at, piece});
+  }
+  return facts;
+}
+
+TEST(PlanTest, FreeSpaceInPiecesSmallerThanAChunkIsNoRoom) {
+  const auto plan =
+      PlanFor(Scattered(8 * kGiB, kChunk - 4096), Image(kGiB, 20));
+  ASSERT_FALSE(plan.has_value());
+  EXPECT_EQ(plan.error().code, ErrorCode::kRefused);
+  EXPECT_NE(plan.error().message.find("scattered"), std::string::npos)
+      << plan.error().message;
+}
+
+TEST(PlanTest, RegionMayGrowUntilScatteredSpaceHasYieldedEnough) {
+  // Every piece of three chunks' length holds two whole ones.
+  const Facts facts = Scattered(8 * kGiB, 3 * kChunk - 8192);
+  const auto plan = PlanFor(facts, Image(kGiB, 20));
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_TRUE(plan->guaranteed);
+  EXPECT_EQ(plan->region_file_bytes_max,
+            plan->source_free_bytes - plan->headroom_bytes);
+  EXPECT_GT(plan->region_file_bytes_max, plan->region_file_bytes);
+  EXPECT_GE(plan->account.metadata,
+            MapStore::MetadataChunks(plan->image, facts.manifest_bytes,
+                                     8 * kGiB / (3 * kChunk)));
+}
+
+TEST(PlanTest, SpaceWhereTheImageMustStartIsNoRoomForItsMetadata) {
+  ManifestContent content = Image(kGiB, 20);
+  content.pinned = {{0, kGiB / kChunk}};
+  Facts facts = Disk(2 * kGiB);
+  facts.spaces[0].space = FreeAt({257 * kMiB, 700 * kMiB});
+  PlanOptions options;
+  options.headroom_bytes = 16 * kMiB;
+  options.when_full = WhenFull::kBlock;
+  const auto plan = PlanFor(facts, content, options);
+  ASSERT_FALSE(plan.has_value());
+  EXPECT_EQ(plan.error().code, ErrorCode::kRefused);
+}
+
+TEST(PlanTest, WhatKeepsAFileFromGrowingIsRefused) {
+  Facts facts = Disk(12 * kGiB);
+  facts.spaces[0].space.obstacle = "is marked read-only";
+  const auto plan = PlanFor(facts, Image(kGiB, 4));
+  ASSERT_FALSE(plan.has_value());
+  EXPECT_EQ(plan.error().message, "partition 2 is marked read-only");
+}
+
+TEST(PlanTest, WhatTheFileSystemHoldsBackIsNotCountedOn) {
+  Facts facts = Disk(12 * kGiB);
+  facts.spaces[0].space.reserve_bytes = 77 * kMiB;
+  PlanOptions options;
+  options.headroom_bytes = 0;
+  const auto plan = PlanFor(facts, Image(kGiB, 4), options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->region_file_bytes_max, 12 * kGiB - 77 * kMiB);
+}
+
+TEST(PlanTest, TooLittleMemoryIsRefused) {
+  Facts facts = Disk(12 * kGiB);
+  facts.memory_bytes = 60 * kMiB;
+  const auto plan = PlanFor(facts, Image(kGiB, 4));
+  ASSERT_FALSE(plan.has_value());
+  EXPECT_EQ(plan.error().code, ErrorCode::kRefused);
+  EXPECT_NE(plan.error().message.find("memory"), std::string::npos);
+  facts.memory_bytes = kGiB;
+  EXPECT_TRUE(PlanFor(facts, Image(kGiB, 4)).has_value());
+}
+
+Partition ImagePartition(uint32_t number, ByteExtent extent, uint8_t type) {
+  Partition partition;
+  partition.number = number;
+  partition.extent = extent;
+  partition.mbr_type = type;
+  return partition;
+}
+
+TEST(PlanTest, ImagePartitionsThatAreNotAlignedAreRefused) {
+  Facts facts = Disk(12 * kGiB);
+  facts.image_table.type = TableType::kMbr;
+  facts.image_table.partitions = {
+      ImagePartition(1, {kMiB, 8 * kMiB}, 0x83),
+      ImagePartition(2, {9 * kMiB + 512, 8 * kMiB}, 0x83)};
+  const auto plan = PlanFor(facts, Image(kGiB, 4));
+  ASSERT_FALSE(plan.has_value());
+  EXPECT_NE(plan.error().message.find("partition 2"), std::string::npos);
+}
+
+TEST(PlanTest, ImageWhoseRootIsPinnedWholeIsRefused) {
+  Facts facts = Disk(12 * kGiB);
+  facts.image_table.type = TableType::kMbr;
+  facts.image_table.partitions = {
+      ImagePartition(1, {kMiB, 2 * kMiB}, 0xef),
+      ImagePartition(2, {3 * kMiB, 8 * kMiB}, 0x83),
+      ImagePartition(3, {11 * kMiB, 8 * kMiB}, 0x82)};
+  ManifestContent content = Image(kGiB, 4);
+  content.pinned = {{kMiB / kChunk, 10 * kMiB / kChunk}};
+  const auto plan = PlanFor(facts, content);
+  ASSERT_FALSE(plan.has_value());
+  EXPECT_NE(plan.error().message.find("/boot"), std::string::npos);
+  // With a root besides, what is pinned is a /boot partition.
+  facts.image_table.partitions.push_back(
+      ImagePartition(4, {20 * kMiB, 8 * kMiB}, 0x83));
+  EXPECT_TRUE(PlanFor(facts, content).has_value());
 }
 
 TEST(PlanTest, JsonComesBackAndIsHeldAgainstANewPlan) {

@@ -202,7 +202,8 @@ expect 0 "given up" "$agent" forget --yes --disk disk
 debugfs -R "stat /.bootstream-region" "disk?offset=$((9 << 20))" 2>&1 |
   grep -q "not found" || die "the region file is still there"
 
-# A server that breaks off in the middle: the disk stays resumable.
+# A pack that is short is found out before anything is written; one that is
+# wrong from its second MiB on leaves a disk that can go on.
 start_server
 url=http://127.0.0.1:$(cat port)
 pack=$(find repo/packs -type f -size +1M | head -n 1)
@@ -215,7 +216,11 @@ case $code in
 1 | 4) ;;
 *) die "exit code $code with half a pack: $(cat err)" ;;
 esac
-[ "$(phase)" = released ] || die "phase $(phase) with half a pack"
+[ "$(phase)" = none ] || die "phase $(phase) with half a pack"
+truncate -s "$(stat -c %s pack)" "$pack"
+expect 1 "" "$agent" migrate --yes --disk disk --server "$url" --image new \
+  "${small[@]}" --give-up 2
+[ "$(phase)" = released ] || die "phase $(phase) with half a pack of zeroes"
 cp pack "$pack"
 expect 0 "armed" "$agent" migrate --yes --disk disk --server "$url"
 echo "all right"
