@@ -48,6 +48,10 @@ class LayoutReader {
   Error Refused(const std::string& why) const {
     return Error{ErrorCode::kRefused, image_.path() + ": " + why};
   }
+  Error BootInRoot(const Partition& partition) const {
+    return Refused("/boot lies in the root file system, " + Named(partition) +
+                   "; for now an image needs a /boot partition of its own");
+  }
   Status ReadTable();
   Status CheckPartitions() const;
   Result<std::vector<const Partition*>> FindBoot();
@@ -87,7 +91,12 @@ Status LayoutReader::CheckPartitions() const {
 Result<std::vector<const Partition*>> LayoutReader::NamedBoot(
     uint32_t number) const {
   for (const Partition& partition : layout_.table.partitions) {
-    if (partition.number == number) return std::vector{&partition};
+    if (partition.number != number) continue;
+    const auto found = FindBootDirectory(image_.path(), partition.extent);
+    if (found && *found == BootDirectory::kInside) {
+      return BootInRoot(partition);
+    }
+    return std::vector{&partition};
   }
   return Error{ErrorCode::kInvalid, image_.path() + ": there is no partition " +
                                         std::to_string(number)};
@@ -115,8 +124,7 @@ Result<std::vector<const Partition*>> LayoutReader::FindBoot() {
     if (*found == BootDirectory::kInside) inside = &partition;
   }
   if (boot.empty() && inside != nullptr) {
-    return Refused("/boot lies in the root file system, " + Named(*inside) +
-                   "; for now an image needs a /boot partition of its own");
+    return BootInRoot(*inside);
   }
   if (boot.empty() && !has_esp) {
     return Refused(

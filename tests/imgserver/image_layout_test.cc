@@ -58,6 +58,9 @@ TEST_F(ImageLayoutTest, BootInTheRootFileSystemIsRefused) {
   Run("sgdisk -n1:2048:+40M -t1:8304 disk && mkdir -p root/boot/grub"
       " && mkfs.ext4 -q -d root -E offset=$((1<<20)) disk 40M");
   ExpectRefused(Path("disk"), "/boot lies in the root file system");
+  const auto named = Read(Path("disk"), 1);
+  ASSERT_FALSE(named);
+  EXPECT_EQ(named.error().code, ErrorCode::kRefused);
 }
 
 TEST_F(ImageLayoutTest, DiskWithoutTableIsRefused) {
