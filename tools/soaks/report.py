@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import os
 import random
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build/release"
+BUILD = Path(os.environ.get("BUILD_DIR", ROOT / "build/release"))
 
 
 def parser(kind, description, count):
