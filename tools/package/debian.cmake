@@ -30,6 +30,8 @@ install(FILES initramfs/udev/59-bootstream.rules
 install(FILES initramfs/systemd/bootstream-backfill.service
     initramfs/systemd/bootstream-backfill.timer
   DESTINATION lib/systemd/system)
+install(FILES bootagent/bootagent.8 initramfs/streamd.8 initramfs/streamctl.8
+  DESTINATION share/man/man8)
 install(FILES LICENSE DESTINATION share/doc/bootstream RENAME copyright)
 
 set(CPACK_GENERATOR DEB)

@@ -26,6 +26,8 @@ def options():
                         help="begin with this case (to split a run)")
     result.add_argument("--only", type=int, metavar="CASE",
                         help="just this case of --seed")
+    result.add_argument("--seconds", type=float, default=float("inf"),
+                        metavar="T", help="begin no case after so long")
     result.add_argument("--keep", metavar="DIR", type=Path,
                         help="leave the disks of failed cases there")
     result.add_argument("--verbose", action="store_true",
@@ -104,6 +106,7 @@ class Soak:
 
 def main():
     arguments = options()
+    began = time.monotonic()
     report = Report("disks", arguments.seed)
     numbers = range(arguments.first, arguments.first + arguments.count)
     if arguments.only is not None:
@@ -113,6 +116,8 @@ def main():
     try:
         soak = Soak(arguments, folder)
         for number in numbers:
+            if time.monotonic() - began > arguments.seconds:
+                break
             report.tried += 1
             report.failed += not soak.case(number)
     finally:
