@@ -59,8 +59,7 @@ class Keeper {
       const Clock::time_point born = Clock::now();
       const int wait_status = WatchWorker();
       if (const auto code = EndsWith(wait_status)) return *code;
-      const bool was_short = Clock::now() - born < kShortLife;
-      short_lives_ = was_short ? short_lives_ + 1 : 0;
+      NoteLife(wait_status, Clock::now() - born);
       ++restarts_;
       hooks_.log("the worker " + HowItEnded(wait_status) +
                  "; the next one begins, number " + std::to_string(restarts_));
@@ -69,6 +68,16 @@ class Keeper {
   }
 
  private:
+  // A worker that was serving and is killed from outside has done nothing
+  // wrong; one that crashes over and over will do it again.
+  void NoteLife(int wait_status, Clock::duration age) {
+    const bool served = std::exchange(serving_, false);
+    const bool killed =
+        WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL;
+    const bool in_vain = !served || (!killed && age < kShortLife);
+    short_lives_ = in_vain ? short_lives_ + 1 : 0;
+  }
+
   int Fail(const std::string& line, int code) {
     hooks_.failed("streamd: " + line, code);
     return code;
@@ -159,6 +168,7 @@ class Keeper {
           if (message->fd) kept_[message->text] = std::move(message->fd);
           break;
         case KeeperWord::kReady:
+          serving_ = true;
           if (!std::exchange(ready_, true)) hooks_.ready(message->text);
           break;
         case KeeperWord::kFailed:
@@ -209,7 +219,8 @@ class Keeper {
   pid_t worker_ = -1;
   std::map<std::string, UniqueFd> kept_;
   std::optional<KeeperMessage> failure_;
-  bool ready_ = false;
+  bool ready_ = false;    // some worker has served
+  bool serving_ = false;  // this one has
   bool told_to_end_ = false;
   unsigned restarts_ = 0;
   unsigned short_lives_ = 0;

@@ -24,6 +24,7 @@ python3 "$here/../support/kill_load.py" "$device" --control "$work/control" \
   --image "$work/target.img" --kills "$kills" --seed "$seed" \
   --model "$work/model" >"$work/result" || {
   cat "$work/result" "$work/streamd.log"
+  kill -TERM "$streamd_pid" && wait "$streamd_pid" || true
   die "killed under load"
 }
 cat "$work/result"
