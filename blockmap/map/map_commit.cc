@@ -106,6 +106,8 @@ Result<MapStore::Impl::Snapshot> MapStore::Impl::TakeSnapshot(
   snapshot.name = NewChain(ChainKind::kCheckpoint);
   snapshot.chunks = TakeMetadata(checkpoint_count);
   snapshot.bytes = EncodeCheckpoint(map, region.base());
+  chunks_being_written = checkpoint_count + journal_count;
+  UpdateReserve();
   return snapshot;
 }
 
@@ -141,6 +143,7 @@ Task<Status> MapStore::Impl::BeginJournal(JournalPlace journal) {
   if (!status) co_return status;
   writer = JournalWriter(chunk_bytes(), journal,
                          JournalStart(journal.name, first_sequence));
+  chunks_being_written -= journal.chunks.size();
   journals.push_back(std::move(journal));
   UpdateReserve();
   co_return status;
@@ -188,6 +191,7 @@ Task<Status> MapStore::Impl::StoreSnapshot(const Snapshot& snapshot) {
   }
   journals.erase(journals.begin(), first_kept);
   FreeMetadata(std::exchange(checkpoint_chunks, snapshot.chunks));
+  chunks_being_written = 0;
   UpdateReserve();
   co_return status;
 }

@@ -207,7 +207,7 @@ void MapStore::Impl::FreeMetadata(const std::vector<DiskChunk>& chunks) {
 }
 
 void MapStore::Impl::UpdateReserve() {
-  uint64_t live = checkpoint_chunks.size();
+  uint64_t live = checkpoint_chunks.size() + chunks_being_written;
   for (const JournalPlace& journal : journals) live += journal.chunks.size();
   region.set_reserve_count(budget.total() - std::min(live, budget.total()));
 }

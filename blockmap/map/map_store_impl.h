@@ -30,9 +30,10 @@
 //   (2) A disk chunk of ours is free, or has exactly one user, or is reserved:
 //       in `allocated` (the caller holds it), or freed by a change that is not
 //       durable yet (in `freed`, or in the commit under way).
-//   (3) Free plain chunks and the live chunks of checkpoint and journals
-//       together are never fewer than the budget, which is twice the largest
-//       checkpoint and journal: a fresh pair can always be written.
+//   (3) Free plain chunks and the chunks of checkpoint and journals, live and
+//       being written, together are never fewer than the budget, which is twice
+//       the largest checkpoint and journal: a fresh pair can always be written,
+//       and nobody else has less room while that is going on.
 
 namespace bootstream {
 
@@ -185,6 +186,7 @@ class MapStore::Impl {
   std::vector<DiskChunk> checkpoint_chunks;
   std::vector<DiskChunk> manifest_chunks;
   std::vector<JournalPlace> journals;  // to replay; the last is written to
+  uint64_t chunks_being_written = 0;   // of the next checkpoint and journal
   JournalWriter writer;
   uint64_t next_epoch = 1;
   MetadataBudget budget;

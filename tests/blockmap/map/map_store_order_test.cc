@@ -108,6 +108,17 @@ TEST_F(MapStoreOrderTest, CommitsGoOnWhileACheckpointIsWritten) {
   EXPECT_TRUE(IsZeroed(**store, 1) && IsZeroed(**store, 2));
 }
 
+TEST_F(MapStoreOrderTest, CheckpointUnderWayLeavesOthersTheirRoom) {
+  const uint64_t room = store_->region().available_count(true);
+  device_.Hold();
+  const auto checkpoint = Start(store_->Checkpoint());
+  do {
+    EXPECT_GE(store_->region().available_count(true), room);
+  } while (device_.Step());
+  EXPECT_TRUE(checkpoint->outcome.value());
+  EXPECT_EQ(store_->region().available_count(true), room);
+}
+
 TEST_F(MapStoreOrderTest, FailureEndsAllChanges) {
   for (const bool fail_write : {true, false}) {
     CrashDevice device(MapFixture::kDiskBytes);
