@@ -30,7 +30,7 @@ program() { # NAME BODY: a program that notes its call
 boot() {
   rm -rf /run/bootstream /run/net-* /run/systemd
   : >/run/test/calls
-  printf '%s\n' "$1" >/run/test/answer
+  if [ -n "$1" ]; then echo "$1"; fi >/run/test/answer
   program streamd 'cat /run/test/answer; [ -s /run/test/answer ]'
   program @streamd "exit ${2:-0}"
   program modprobe ''

@@ -26,6 +26,10 @@ class DiskImage {
             std::make_shared<const std::vector<std::byte>>(std::move(bytes))) {}
 
   uint64_t size() const { return size_; }
+  // Whether anything was ever written to the 4 KiB at `offset`.
+  bool IsWritten(uint64_t offset) const {
+    return pages_.contains(offset / kPage);
+  }
 
   void Read(uint64_t offset, std::span<std::byte> out) const {
     ForEachPage(

@@ -38,6 +38,14 @@ class TestExecutor final : public Executor {
     }
     now_ = end;
   }
+  // Let the clock go on to the next timer; false: there is none.
+  bool RunNextTimer() {
+    RunReady();
+    if (timers_.empty()) return false;
+    now_ = timers_.begin()->first;
+    RunReady();
+    return true;
+  }
   bool has_timers() const { return !timers_.empty(); }
 
  private:
