@@ -278,12 +278,11 @@ def _draw_plan(case):
     policy = rng.choice(["block", "give-up-source"])
     if tight or rng.random() < 0.35:
         case.plan_options += ["--when-full", policy]
-    if rng.random() < 0.3:
-        case.plan_options += ["--region", "source"]
-    if case.hostile == "no-such-partition":
-        case.plan_options += ["--region", 97]
-    elif case.hostile == "region-on-vfat":
-        case.plan_options += ["--region", "esp"]
+    named = "source" if rng.random() < 0.3 else ""
+    named = {"no-such-partition": 97,
+             "region-on-vfat": "esp"}.get(case.hostile, named)
+    if named:
+        case.plan_options += ["--region", named]
 
 
 def _draw_journey(case):

@@ -12,6 +12,9 @@ from tools.soaks.generated_disks.shell import (
     KIB, MIB, STREAMCTL, STREAMD, Failure, run)
 
 _TIMEOUT_S = 60
+# The anchor is bound to the image's partition table: these stay.
+_HEAD_BYTES = 34 * 512
+_TAIL_BYTES = 33 * 512
 
 
 class Model:
@@ -22,7 +25,6 @@ class Model:
         self.bytes = mmap.mmap(self._file.fileno(), 0,
                                access=mmap.ACCESS_COPY)
         self.size = len(self.bytes)
-        self.unsure = set()  # blocks that a kill may have taken back
 
     def write(self, offset, data):
         self.bytes[offset:offset + len(data)] = data
@@ -113,7 +115,9 @@ class Target:
         grain = rng.choice([512, 4 * KIB, 4 * KIB])
         offset = rng.randrange(size // grain) * grain
         length = rng.randrange(1, most // grain + 1) * grain
-        length = min(length, size - offset)
+        length = min(length, size - _TAIL_BYTES - offset)
+        if offset < _HEAD_BYTES or length <= 0:
+            return None
         if self.room is None:
             return offset, length
         for chunk in range(offset // self.chunk,
@@ -164,8 +168,9 @@ class Target:
         self.model.expect(offset, now, "after a discard")
 
     def write_everything(self, client):
-        for offset in range(0, self.model.size, MIB):
-            length = min(MIB, self.model.size - offset)
+        end = self.model.size - _TAIL_BYTES
+        for offset in range(_HEAD_BYTES, end, MIB):
+            length = min(MIB, end - offset)
             at = self.rng.randrange(len(self.pool) - length)
             data = self.pool[at:at + length]
             client.write(offset, data)
