@@ -298,7 +298,5 @@ def digests(where):
             if inside == ".bootstream-region" or os.path.islink(path):
                 continue
             with open(path, "rb") as file:
-                found[inside] = hashlib.file_digest(file, "sha256").hexdigest() \
-                    if hasattr(hashlib, "file_digest") \
-                    else hashlib.sha256(file.read()).hexdigest()
+                found[inside] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

@@ -62,6 +62,12 @@ ROLLBACK_STOPS = (
     "exchange-source-recorded", "exchange-source-recorded:2", "anchor-cleared",
     "anchor-chunk-copied", "anchor-chunk-recorded", "around-tables-copied",
     "parked", "source-table", "source-table:2", "relocations-forgotten")
+RETURN_STOPS = (
+    "released", "staged", "relocate-copied", "relocate-recorded", "relocated",
+    "source-stub", "source-invalid", "stubbed", "anchor", "home-copied",
+    "home-recorded", "exchange-away-copied", "exchange-away-recorded",
+    "exchange-home-copied", "exchange-home-recorded", "tables-around",
+    "written", "table", "table:3", "tables-recorded")
 
 
 @dataclass
@@ -99,6 +105,8 @@ class Case:
     after_stop: str = "migrate"
     snapshot: bool = True
     returns: bool = False
+    return_stop: str = ""
+    return_after: str = "return"
     # There is so much room that a refusal would be a failure too.
     roomy: bool = False
 
@@ -301,4 +309,8 @@ def _draw_journey(case):
             case.after_stop = "migrate"
     if rng.random() < 0.3:
         case.rollback_stop = rng.choice(ROLLBACK_STOPS)
-    case.returns = rng.random() < 0.25
+    case.returns = rng.random() < 0.3
+    if case.returns and rng.random() < 0.5:
+        case.return_stop = rng.choice(RETURN_STOPS)
+    case.return_after = rng.choice(["return", "return", "rollback",
+                                    "source runs"])

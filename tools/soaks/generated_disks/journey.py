@@ -249,13 +249,32 @@ class Journey:
         return "\n  return " in run(AGENT, "--help").stdout
 
     def _return(self, target):
-        self._must("return", "--yes", "--server", self.images.url, "--pubkey",
-                   self.images.public_key)
+        """The parked target comes back with all that it wrote, even if the
+        old system has run in between."""
+        case = self.case
+        if case.return_after == "source runs":
+            self._let_source_run()
+            self.marks.append("source ran while parked")
+        copy_sparse(self.disk.path, self.before)
+        self.whole_disk = False
+        options = ["--yes", "--server", self.images.url, "--batch-chunks",
+                   case.batch]
+        if case.return_stop:
+            if self._must("return", *options, "--stop-at", case.return_stop,
+                          codes=(0, 4)) == 4:
+                self.marks.append("return stopped")
+                if case.return_after == "rollback":
+                    self._learn_region()
+                    self._roll_back()
+                    self.marks.append("back from a stopped return")
+        self._must("return", *options)
+        self._learn_region()
+        self._must("check")
         driver = self._streamd(self.images.url)
         try:
             client = driver.client()
             target.read_all(client, "after return")
-            if self.case.use != "reads":
+            if case.use != "reads":
                 target.write_some(client, 10)
             target.flush(client)
             client.close()
@@ -264,7 +283,6 @@ class Journey:
             raise
         driver.stop()
         self.marks.append("returned")
-        self._learn_region()
         self._roll_back()
 
     def _forget(self):
