@@ -303,7 +303,7 @@ def _draw_journey(case):
     if rng.random() < 0.3:
         case.migrate_stop = rng.choice(MIGRATE_STOPS)
         case.after_stop = rng.choices(["migrate", "rollback", "source runs"],
-                                      [70, 15, 15])[0]
+                                      [50, 20, 30])[0]
         if (case.after_stop == "source runs" and
                 case.migrate_stop not in BEFORE_STUB):
             case.after_stop = "migrate"
