@@ -1,5 +1,6 @@
 #include "bootagent/plan_steps.h"
 
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -48,6 +49,18 @@ Json AccountJson(const Plan& plan) {
 template <size_t N>
 bool ReadHex(const Json& json, const char* key, std::array<std::byte, N>& out) {
   return FromHex(json.value(key, std::string()), out).has_value();
+}
+
+// Only a whole number that `T` can hold; no other is taken for one.
+template <typename T>
+bool ReadNumber(const Json& json, const char* key, T& out) {
+  const auto found = json.find(key);
+  if (found == json.end() || !found->is_number_unsigned() ||
+      found->template get<uint64_t>() > std::numeric_limits<T>::max()) {
+    return false;
+  }
+  out = found->template get<T>();
+  return true;
 }
 
 }  // namespace
@@ -127,7 +140,8 @@ std::string PlanJson(const Plan& plan,
     json["steps"].push_back(
         {{"name", step.name}, {"text", step.text}, {"bytes", step.bytes}});
   }
-  return json.dump(2) + "\n";
+  // A path need not be UTF-8.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 Result<PlanReference> ReadPlanJson(const std::string& text) {
@@ -140,11 +154,11 @@ Result<PlanReference> ReadPlanJson(const std::string& text) {
     plan.disk = json.value("disk", std::string());
     plan.image_name = json.value("image", std::string());
     plan.image_version = json.value("version", std::string());
-    plan.disk_size_bytes = json.value("disk_size_bytes", uint64_t{0});
-    plan.source_partition = json.value("source_partition", uint32_t{0});
     plan.when_full = json.value("when_full", std::string());
     plan.servers = json.value("servers", std::vector<std::string>());
-    if (!ReadHex(json, "manifest_digest", plan.manifest_digest) ||
+    if (!ReadNumber(json, "disk_size_bytes", plan.disk_size_bytes) ||
+        !ReadNumber(json, "source_partition", plan.source_partition) ||
+        !ReadHex(json, "manifest_digest", plan.manifest_digest) ||
         !ReadHex(json, "source_table_id", plan.source_table_id) ||
         !ReadHex(json, "serial_sha256", plan.serial_sha256)) {
       return bad;

@@ -106,6 +106,11 @@ Json FullJson(const Job& job, const Located& located,
   return json;
 }
 
+// What the disk says need not be UTF-8.
+std::string Line(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 void Row(std::ostream& out, const std::string& name, const std::string& text) {
   out << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ')
       << text << "\n";
@@ -173,12 +178,12 @@ Task<Result<std::string>> StatusJson(const Job& job) {
     json["disk"] = job.disk;
     json["phase"] = "none";
     json["warnings"] = located->warnings;
-    co_return json.dump() + "\n";
+    co_return Line(json);
   }
   const auto migration =
       co_await OpenMigration(job, *located->superblock, /*read_only=*/true);
   if (!migration) co_return migration.error();
-  co_return FullJson(job, *located, *migration).dump() + "\n";
+  co_return Line(FullJson(job, *located, *migration));
 }
 
 }  // namespace bootstream

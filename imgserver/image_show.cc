@@ -44,6 +44,11 @@ Totals TotalsOf(const Manifest& manifest) {
   return totals;
 }
 
+// What a manifest or a folder says need not be UTF-8.
+std::string Text(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 Json Extents(const std::vector<ChunkExtent>& extents) {
   Json out = Json::array();
   for (const auto& extent : extents) {
@@ -145,7 +150,7 @@ Result<std::string> ListImages(const Repository& repository,
                     {"image_bytes", content.image_bytes},
                     {"packed_bytes", totals.packed_bytes}});
   }
-  return json ? list.dump(2) + "\n" : text;
+  return json ? Text(list) : text;
 }
 
 Result<std::string> ShowImage(const Repository& repository,
@@ -168,30 +173,28 @@ Result<std::string> ShowImage(const Repository& repository,
   const auto manifest = Repository::Load(*found, keys);
   if (!manifest) return manifest.error();
   const bool checked = keys != nullptr;
-  return json ? ManifestJson(*manifest, checked).dump(2) + "\n"
+  return json ? Text(ManifestJson(*manifest, checked))
               : ManifestText(*manifest, checked);
 }
 
 std::string ShowBuild(const BuildOptions& options, const BuildReport& report,
                       bool json) {
   if (json) {
-    return Json{{"name", options.name},
-                {"version", options.version},
-                {"manifest_digest", ToHex(report.manifest_digest)},
-                {"image_bytes", report.image_bytes},
-                {"data_chunks", report.data_chunk_count},
-                {"data_bytes", report.data_bytes},
-                {"packed_bytes", report.packed_bytes},
-                {"new_packed_bytes", report.new_packed_bytes},
-                {"new_packs", report.new_pack_count},
-                {"boot_set_chunks", report.boot_chunk_count},
-                {"boot_set_packed_bytes", report.boot_packed_bytes},
-                {"prefetch_chunks", report.prefetch_chunk_count},
-                {"already_published", report.already_published},
-                {"latest", report.is_latest},
-                {"warnings", report.warnings}}
-               .dump(2) +
-           "\n";
+    return Text({{"name", options.name},
+                 {"version", options.version},
+                 {"manifest_digest", ToHex(report.manifest_digest)},
+                 {"image_bytes", report.image_bytes},
+                 {"data_chunks", report.data_chunk_count},
+                 {"data_bytes", report.data_bytes},
+                 {"packed_bytes", report.packed_bytes},
+                 {"new_packed_bytes", report.new_packed_bytes},
+                 {"new_packs", report.new_pack_count},
+                 {"boot_set_chunks", report.boot_chunk_count},
+                 {"boot_set_packed_bytes", report.boot_packed_bytes},
+                 {"prefetch_chunks", report.prefetch_chunk_count},
+                 {"already_published", report.already_published},
+                 {"latest", report.is_latest},
+                 {"warnings", report.warnings}});
   }
   return options.name + ":" + options.version +
          (report.already_published ? " was published already: "
@@ -207,13 +210,11 @@ std::string ShowBuild(const BuildOptions& options, const BuildReport& report,
 
 std::string ShowVerify(const VerifyReport& report, bool json) {
   if (json) {
-    return Json{{"manifests", report.manifest_count},
-                {"packs", report.pack_count},
-                {"chunks", report.chunk_count},
-                {"packed_bytes", report.packed_bytes},
-                {"faults", report.faults}}
-               .dump(2) +
-           "\n";
+    return Text({{"manifests", report.manifest_count},
+                 {"packs", report.pack_count},
+                 {"chunks", report.chunk_count},
+                 {"packed_bytes", report.packed_bytes},
+                 {"faults", report.faults}});
   }
   return std::to_string(report.manifest_count) + " manifests, " +
          std::to_string(report.pack_count) + " packs, " +

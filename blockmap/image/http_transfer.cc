@@ -7,6 +7,8 @@
 #include <string_view>
 #include <utility>
 
+#include "blockmap/base/printable.h"
+
 namespace bootstream {
 namespace {
 
@@ -107,8 +109,8 @@ bool HttpTransfer::AcceptReply() {
   position_ = begin_;
   return content_range_ == range + std::to_string(request_.pack_bytes) ||
          content_range_ == range + "*" ||
-         Refuse("range '" + content_range_ + "' instead of '" + range +
-                std::to_string(request_.pack_bytes) + "'");
+         Refuse("range '" + Printable(content_range_) + "' instead of '" +
+                range + std::to_string(request_.pack_bytes) + "'");
 }
 
 size_t HttpTransfer::Body(std::span<const std::byte> data) {

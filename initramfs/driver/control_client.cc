@@ -32,7 +32,8 @@ Result<ControlClient> ControlClient::Connect(const std::string& path) {
 }
 
 Result<nlohmann::json> ControlClient::Ask(const nlohmann::json& request) {
-  const std::string line = request.dump() + "\n";
+  constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
+  const std::string line = request.dump(-1, ' ', false, kReplace) + "\n";
   for (size_t sent = 0; sent < line.size();) {
     const ssize_t n = ::send(fd_.get(), line.data() + sent, line.size() - sent,
                              MSG_NOSIGNAL);
@@ -54,8 +55,11 @@ Result<nlohmann::json> ControlClient::Ask(const nlohmann::json& request) {
   if (!reply.is_object()) {
     return Error{ErrorCode::kCorrupt, "the driver's reply is no JSON object"};
   }
-  if (!reply.value("ok", false)) {
-    return Error{ErrorCode::kRefused, reply.value("error", "refused")};
+  if (const auto ok = reply.find("ok"); ok == reply.end() || *ok != true) {
+    const auto error = reply.find("error");
+    return Error{ErrorCode::kRefused, error != reply.end() && error->is_string()
+                                          ? error->get<std::string>()
+                                          : "refused"};
   }
   return reply;
 }

@@ -8,13 +8,38 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
 namespace bootstream {
 namespace {
 
 constexpr size_t kLineBytesMax = 64 * 1024;
+// JSON is copied and printed by recursion; a request needs two levels.
+constexpr int kNestingMax = 32;
+
+bool NestsTooDeep(std::string_view line) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (c == '"') in_string = !in_string;
+    if (in_string) {
+      if (c == '\\') ++i;  // what follows ends nothing
+    } else if (c == '[' || c == '{') {
+      if (++depth > kNestingMax) return true;
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return false;
+}
 
 }  // namespace
+
+std::string JsonLine(const nlohmann::json& json) {
+  constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
+  return json.dump(-1, ' ', false, kReplace) + "\n";
+}
 
 nlohmann::json ControlError(const std::string& message) {
   return {{"ok", false}, {"error", message}};
@@ -57,16 +82,38 @@ Task<void> ControlServer::AcceptLoop() {
     } else if (client == -EMFILE || client == -ENFILE || client == -ENOMEM) {
       co_await loop_.Sleep(std::chrono::milliseconds(100));
     } else if (client != -EINTR && client != -ECONNABORTED) {
+      accepting_ = false;
+      EndIfIdle();
       co_return;
     }
   }
 }
 
+Task<void> ControlServer::Stop() {
+  ::shutdown(fd_.get(), SHUT_RDWR);
+  for (const int client : clients_) ::shutdown(client, SHUT_RDWR);
+  co_await ended_;
+  // Whoever ended last is still on the stack.
+  co_await loop_.Yield();
+}
+
+void ControlServer::EndIfIdle() {
+  if (!accepting_ && clients_.empty()) ended_.Set();
+}
+
 Task<void> ControlServer::ServeClient(UniqueFd client) {
+  clients_.insert(client.get());
+  co_await Talk(client.get());
+  clients_.erase(client.get());
+  client.reset();
+  EndIfIdle();
+}
+
+Task<void> ControlServer::Talk(int client) {
   std::string pending;
   std::array<std::byte, 4096> buffer{};
   for (;;) {
-    const int n = co_await loop_.Recv(client.get(), buffer);
+    const int n = co_await loop_.Recv(client, buffer);
     if (n <= 0) co_return;
     pending.append(reinterpret_cast<const char*>(buffer.data()),
                    static_cast<size_t>(n));
@@ -75,15 +122,16 @@ Task<void> ControlServer::ServeClient(UniqueFd client) {
       const std::string line = pending.substr(0, end);
       pending.erase(0, end + 1);
       const nlohmann::json answer = co_await Answer(line);
-      const std::string reply = answer.dump() + "\n";
+      const std::string reply = JsonLine(answer);
       const auto bytes = std::as_bytes(std::span(reply.data(), reply.size()));
-      if (auto s = co_await loop_.SendAll(client.get(), bytes); !s) co_return;
+      if (auto s = co_await loop_.SendAll(client, bytes); !s) co_return;
     }
     if (pending.size() > kLineBytesMax) co_return;
   }
 }
 
 Task<nlohmann::json> ControlServer::Answer(std::string line) {
+  if (NestsTooDeep(line)) co_return ControlError("nested too deep");
   nlohmann::json request = nlohmann::json::parse(line, nullptr, false);
   if (!request.is_object() || !request.contains("command") ||
       !request["command"].is_string()) {

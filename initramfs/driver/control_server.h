@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 
 #include "blockmap/base/io_loop.h"
@@ -22,18 +23,31 @@ class ControlServer {
   // Answer on a listening socket, whoever made it.
   static std::unique_ptr<ControlServer> Serve(IoLoop& loop, UniqueFd listener,
                                               Handler handler);
+  // Hang up on everybody and take no more; returns when the last request has
+  // been answered.  The listener is of no use to anybody afterwards.  REQUIRED
+  // before destruction, unless the loop runs no more.
+  Task<void> Stop();
 
  private:
   ControlServer(IoLoop& loop, UniqueFd fd, Handler handler)
       : loop_(loop), fd_(std::move(fd)), handler_(std::move(handler)) {}
   Task<void> AcceptLoop();
   Task<void> ServeClient(UniqueFd client);
+  Task<void> Talk(int client);
   Task<nlohmann::json> Answer(std::string line);
+  void EndIfIdle();
 
   IoLoop& loop_;
   UniqueFd fd_;
   Handler handler_;
+  std::set<int> clients_;  // not owned
+  bool accepting_ = true;
+  Event ended_;
 };
+
+// `json` as a line of text, whatever bytes its strings hold: what is not UTF-8
+// (a server's words, a name from the disk) is replaced.
+std::string JsonLine(const nlohmann::json& json);
 
 // `{"ok": false, "error": message}`
 nlohmann::json ControlError(const std::string& message);

@@ -287,7 +287,7 @@ Task<Status> StreamDriver::Stop() {
   final_source_ = source_->statistics();
   source_.reset();
   const Status status = co_await engine_->Drain();
-  if (status_file_) (void)status_file_->Replace(Report().dump() + "\n");
+  if (status_file_) (void)status_file_->Replace(JsonLine(Report()));
   co_return status;
 }
 
@@ -299,7 +299,7 @@ json StreamDriver::Report() const {
 
 void StreamDriver::WriteStatusFile() {
   if (stopped_) return;
-  (void)status_file_->Replace(Report().dump() + "\n");
+  (void)status_file_->Replace(JsonLine(Report()));
   KeepBackfillState();
   loop_.PostAfter(kStatusInterval, [this] { WriteStatusFile(); });
 }

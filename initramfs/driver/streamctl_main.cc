@@ -43,36 +43,36 @@ std::string Amount(double bytes) {
 }
 
 void PrintStatus(const json& status) {
-  const json& image = status["image"];
-  const json& chunks = status["chunks"];
-  const json& source = status["source"];
-  const auto data = chunks["data"].get<double>();
-  const auto local = chunks["local"].get<double>();
-  std::printf("phase      %s\n", status["phase"].get<std::string>().c_str());
+  const json& image = status.at("image");
+  const json& chunks = status.at("chunks");
+  const json& source = status.at("source");
+  const auto data = chunks.at("data").get<double>();
+  const auto local = chunks.at("local").get<double>();
+  std::printf("phase      %s\n", status.at("phase").get<std::string>().c_str());
   std::printf("image      %s %s, %s\n",
-              image["name"].get<std::string>().c_str(),
-              image["version"].get<std::string>().c_str(),
-              Amount(image["bytes"].get<double>()).c_str());
+              image.at("name").get<std::string>().c_str(),
+              image.at("version").get<std::string>().c_str(),
+              Amount(image.at("bytes").get<double>()).c_str());
   std::printf("device     %s (%s) on %s\n",
-              status["device"].get<std::string>().c_str(),
-              status["frontend"].get<std::string>().c_str(),
-              status["disk"].get<std::string>().c_str());
-  const auto restarts = status["restarts"].get<unsigned>();
+              status.at("device").get<std::string>().c_str(),
+              status.at("frontend").get<std::string>().c_str(),
+              status.at("disk").get<std::string>().c_str());
+  const auto restarts = status.at("restarts").get<unsigned>();
   if (restarts != 0) std::printf("restarted  %u times\n", restarts);
   std::printf("local      %.1f %% (%.0f of %.0f chunks), %s written here\n",
               data == 0 ? 100 : local / data * 100, local, data,
-              Amount(chunks["dirty_blocks"].get<double>() * 4096).c_str());
+              Amount(chunks.at("dirty_blocks").get<double>() * 4096).c_str());
   std::printf("backfill   %s\n",
-              status["backfill"]["state"].get<std::string>().c_str());
-  std::printf("received   %s in %llu requests\n",
-              Amount(source["bytes_received"].get<double>()).c_str(),
-              static_cast<unsigned long long>(
-                  source["requests"].get<uint64_t>()));
-  if (source["waiting"].get<bool>()) {
+              status.at("backfill").at("state").get<std::string>().c_str());
+  std::printf(
+      "received   %s in %llu requests\n",
+      Amount(source.at("bytes_received").get<double>()).c_str(),
+      static_cast<unsigned long long>(source.at("requests").get<uint64_t>()));
+  if (source.at("waiting").get<bool>()) {
     std::printf("waiting    %s\n",
-                source["failure"].get<std::string>().c_str());
+                source.at("failure").get<std::string>().c_str());
   }
-  const std::string failure = status["backfill"]["failure"];
+  const std::string failure = status.at("backfill").at("failure");
   if (!failure.empty()) std::printf("trouble    %s\n", failure.c_str());
 }
 
@@ -87,7 +87,14 @@ int Status(ControlClient& client, const Options& options) {
       if (options.watch && ::isatty(STDOUT_FILENO) != 0) {
         std::printf("\033[H\033[2J");
       }
-      PrintStatus(*status);
+      try {
+        PrintStatus(*status);
+      } catch (const json::exception&) {
+        return Fail(Error{ErrorCode::kUnsupported,
+                          "the driver's status is not what this streamctl "
+                          "knows: they are of different versions; restart to "
+                          "run the new driver"});
+      }
       std::fflush(stdout);
     }
     if (!options.watch) return 0;
@@ -148,7 +155,7 @@ int Rollback(ControlClient& client, const Options& options) {
 int PrintDirty(ControlClient& client) {
   const auto reply = client.Ask({{"command", "dirty"}});
   if (!reply) return Fail(reply.error());
-  std::cout << (*reply)["extents"].dump() << std::endl;
+  std::cout << reply->value("extents", json::array()).dump() << std::endl;
   return 0;
 }
 

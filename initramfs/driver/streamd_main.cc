@@ -15,6 +15,7 @@
 
 #include "blockmap/base/posix_block_device.h"
 #include "blockmap/disk/probe.h"
+#include "initramfs/driver/control_server.h"
 #include "initramfs/driver/driver.h"
 #include "initramfs/driver/kept_disk.h"
 #include "initramfs/driver/process.h"
@@ -306,7 +307,7 @@ int Scan(const std::string& disk) {
     report["rollback_wished"] = superblock.rollback_wished;
     report["image"] = superblock.image_name;
   }
-  std::cout << report.dump() << std::endl;
+  std::cout << JsonLine(report) << std::flush;
   return 0;
 }
 

@@ -382,6 +382,14 @@ TEST(PlanTest, JsonComesBackAndIsHeldAgainstANewPlan) {
   other = *plan;
   other.manifest_digest[0] ^= std::byte{1};
   EXPECT_FALSE(CheckSamePlan(*read, other).has_value());
+  // A number that is none of ours is not bent into one.
+  for (const char* number : {"-1", "1e3", "4294967296", "\"2\""}) {
+    std::string text = PlanJson(*plan, {});
+    const std::string key = "\"source_partition\": ";
+    const size_t at = text.find(key) + key.size();
+    text.replace(at, text.find_first_of(",\n", at) - at, number);
+    EXPECT_FALSE(ReadPlanJson(text).has_value()) << number;
+  }
   for (const char* bad : {"", "{}", "[1]", "{\"bootstream_plan\":1}", "nul"}) {
     EXPECT_FALSE(ReadPlanJson(bad).has_value()) << bad;
   }

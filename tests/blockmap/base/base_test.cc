@@ -3,6 +3,7 @@
 #include "blockmap/base/coding.h"
 #include "blockmap/base/crc32c.h"
 #include "blockmap/base/posix_block_device.h"
+#include "blockmap/base/printable.h"
 #include "blockmap/base/types.h"
 
 namespace bootstream {
@@ -40,6 +41,12 @@ TEST(GridTest, LastChunkMayBeShort) {
   EXPECT_EQ(grid.full_mask(0), 0xffffffffU);
   EXPECT_EQ((Grid{kChunkBytesMax, kChunkBytesMax}.full_mask(0)),
             ~uint64_t{0});
+}
+
+TEST(PrintableTest, WordsOfOthersAreShortPlainText) {
+  EXPECT_EQ(Printable("bytes 1-2/3"), "bytes 1-2/3");
+  EXPECT_EQ(Printable("a\xff\n\x1b[0m"), "a???[0m");
+  EXPECT_EQ(Printable("abcdef", 3), "abc...");
 }
 
 TEST(PosixBlockDeviceTest, MissingDiskSaysItsName) {
