@@ -100,6 +100,17 @@ Status CheckExtents(const std::vector<ChunkExtent>& extents,
   return OkStatus();
 }
 
+// The first chunk from `chunk` up to `end` that is in none of `extents`, which
+// are ascending; `end` if all are.
+uint64_t FirstMissing(const std::vector<ChunkExtent>& extents, uint64_t chunk,
+                      uint64_t end) {
+  for (const ChunkExtent& extent : extents) {
+    if (chunk >= end || extent.first > chunk) break;
+    chunk = std::max(chunk, extent.first + extent.count);
+  }
+  return std::min(chunk, end);
+}
+
 Status CheckTables(const ManifestContent& content,
                    const std::vector<ChunkExtent>& boot_by_address) {
   if (content.tables.empty() ||
@@ -111,13 +122,12 @@ Status CheckTables(const ManifestContent& content,
         !InRange(table.offset, table.size, content.image_bytes)) {
       return Wrong("table at byte " + std::to_string(table.offset));
     }
-    const uint64_t last = (table.end() - 1) / content.chunk_bytes;
-    for (uint64_t chunk = table.offset / content.chunk_bytes; chunk <= last;
-         ++chunk) {
-      if (!Holds(boot_by_address, chunk)) {
-        return Wrong("the boot set lacks chunk " + std::to_string(chunk) +
-                     ", which holds a partition table");
-      }
+    const uint64_t end = (table.end() - 1) / content.chunk_bytes + 1;
+    const uint64_t missing =
+        FirstMissing(boot_by_address, table.offset / content.chunk_bytes, end);
+    if (missing != end) {
+      return Wrong("the boot set lacks chunk " + std::to_string(missing) +
+                   ", which holds a partition table");
     }
   }
   return OkStatus();

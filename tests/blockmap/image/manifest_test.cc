@@ -252,6 +252,17 @@ TEST(ManifestTest, ImpossibleContentIsRefused) {
   }
 }
 
+TEST(ManifestTest, TableAsLongAsTheImageIsCheckedAtOnce) {
+  ManifestContent content = Sample();
+  content.image_bytes = uint64_t{1} << 55;
+  const uint64_t chunks = content.image_bytes / content.chunk_bytes;
+  content.boot_set = {{chunks / 2, chunks - chunks / 2}, {0, chunks / 2}};
+  content.tables = {{512, content.image_bytes - 512}, {0, 512}};
+  EXPECT_TRUE(EncodeStatus(content));
+  content.boot_set[1].count -= 1;
+  EXPECT_FALSE(EncodeStatus(content));
+}
+
 TEST(ManifestTest, SmallAfterAllForAnEmptyTerabyte) {
   ManifestContent content = Sample();
   content.image_bytes = uint64_t{1} << 40;
