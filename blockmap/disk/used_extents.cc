@@ -38,6 +38,9 @@ Status ReadAt(int fd, uint64_t offset, std::span<std::byte> out) {
   return OkStatus();
 }
 
+// A FAT32 entry has 28 bits, of which the highest values mean other things.
+constexpr uint64_t kFatClustersMax = 0x0ffffff5;
+
 // The layout that a FAT's first sector describes.
 struct FatLayout {
   uint32_t sector_bytes = 0;
@@ -95,7 +98,8 @@ Result<FatLayout> ParseFat(std::span<const std::byte> sector,
   fat.entry_bits = fat.cluster_count < 4085    ? 12
                    : fat.cluster_count < 65525 ? 16
                                                : 32;
-  if (fat.fat_bytes_needed() > fat.fat_bytes) {
+  if (fat.cluster_count > kFatClustersMax ||
+      fat.fat_bytes_needed() > fat.fat_bytes) {
     return Error{ErrorCode::kCorrupt, "the table is too short"};
   }
   return fat;
