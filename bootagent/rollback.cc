@@ -65,8 +65,8 @@ Task<Status> RollbackRun::Run() {
     // The source's table stands: either nothing of the source was touched yet,
     // or everything is back already.
     if (auto s = co_await ForgetRelocations(); !s) co_return s;
-    co_return phase == Phase::kParked ? OkStatus()
-                                      : co_await Record(Phase::kParked);
+    if (phase == Phase::kParked) co_return OkStatus();
+    co_return co_await Record(Phase::kParked);
   }
   if (auto s = co_await LearnSource(); !s) co_return s;
   if (phase == Phase::kParked) co_return co_await Finish();
@@ -265,7 +265,8 @@ Task<Status> RollbackRun::Exchange() {
 
 Task<Status> RollbackRun::ExchangeBatch(std::span<const DiskChunk> sources) {
   if (auto s = co_await Vacate(sources); !s) co_return s;
-  co_return co_await RestoreSource(job_.device, *store_, sources, {}, true,
+  const std::span<const ByteExtent> whole;
+  co_return co_await RestoreSource(job_.device, *store_, sources, whole, true,
                                    job_.Mover("exchange-source"));
 }
 
@@ -279,7 +280,8 @@ Task<Status> RollbackRun::RestoreAnchorChunk() {
   if (auto s = co_await ClaimPlaces(left); !s) co_return s;
   std::erase_if(left,
                 [this](DiskChunk c) { return table_chunks_.contains(c); });
-  auto s = co_await RestoreSource(job_.device, *store_, left, {}, true,
+  const std::span<const ByteExtent> whole;
+  auto s = co_await RestoreSource(job_.device, *store_, left, whole, true,
                                   job_.Mover("anchor-chunk"));
   if (!s) co_return s;
   const std::vector<DiskChunk> tables(table_chunks_.begin(),

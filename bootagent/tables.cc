@@ -109,8 +109,8 @@ Task<Status> WriteAroundTables(const Job& job, const MapStore& store,
   const auto& tables = manifest.content().tables;
   for (const ImageChunk chunk : TableChunks(manifest)) {
     const uint64_t home = manifest.grid().offset_of(chunk.value);
-    const auto content = co_await ReadImage(
-        job, store, {home, manifest.grid().bytes_of(chunk.value)});
+    const ByteExtent range{home, manifest.grid().bytes_of(chunk.value)};
+    const auto content = co_await ReadImage(job, store, range);
     if (!content) co_return content.error();
     auto s = co_await WriteAround(job.device, home, content->span(), tables);
     if (!s) co_return s;

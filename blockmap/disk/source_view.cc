@@ -29,8 +29,8 @@ Task<void> SourceView::Serve(IoRequest& request) {
     const uint64_t size =
         std::min<uint64_t>(request.size - done, grid_.chunk_bytes - inside);
     const DiskChunk now = map_.Relocated(chunk).value_or(chunk);
-    status = co_await device_.Read(grid_.offset_of(now.value) + inside,
-                                   {request.data + done, size});
+    const std::span<std::byte> part(request.data + done, size);
+    status = co_await device_.Read(grid_.offset_of(now.value) + inside, part);
     done += size;
   }
   request.complete(request, std::move(status));

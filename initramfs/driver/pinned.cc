@@ -15,7 +15,8 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
     bool ours = store_.AllocateAt(home);
     if (!ours &&
         store_.region().OccupantOf(home).use == ChunkUse::kForeign) {
-      Status s = co_await Relocate(device_, store_, {&home, 1});
+      const std::span<const DiskChunk> source(&home, 1);
+      Status s = co_await Relocate(device_, store_, source);
       if (!s) {
         const bool has_room = co_await EvictFor(s);
         if (!has_room) co_return s;
@@ -74,7 +75,8 @@ Task<Status> StreamEngine::ClearHome(ImageChunk chunk) {
       co_return co_await MoveImageChunk(ImageChunk{occupant.number});
     case ChunkUse::kSource: {
       const DiskChunk source{occupant.number};
-      co_return co_await Relocate(device_, store_, {&source, 1});
+      const std::span<const DiskChunk> one(&source, 1);
+      co_return co_await Relocate(device_, store_, one);
     }
     case ChunkUse::kMetadata: {
       Status s = co_await store_.MoveMetadata(home);

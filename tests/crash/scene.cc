@@ -56,7 +56,8 @@ Task<Status> BringBootSetHome(BlockDevice& disk, MapStore& store,
   for (const ChunkExtent& run : scene.manifest->content().boot_set) {
     for (uint64_t c = run.first; c < run.first + run.count; ++c) {
       const DiskChunk home{c};
-      if (auto s = co_await Relocate(disk, store, {&home, 1}); !s) co_return s;
+      const std::span<const DiskChunk> source(&home, 1);
+      if (auto s = co_await Relocate(disk, store, source); !s) co_return s;
       AlignedBuffer content(kChunk);
       std::memcpy(content.data(), scene.image.data() + c * kChunk, kChunk);
       auto s = co_await disk.Write(c * kChunk, content.span());
@@ -71,7 +72,8 @@ Task<Status> BringBootSetHome(BlockDevice& disk, MapStore& store,
 Task<Status> PutAnchor(BlockDevice& disk, MapStore& store) {
   const uint64_t offset = AnchorCandidates(disk.size_bytes())[0];
   const DiskChunk chunk{offset / kChunk};
-  if (auto s = co_await Relocate(disk, store, {&chunk, 1}); !s) co_return s;
+  const std::span<const DiskChunk> source(&chunk, 1);
+  if (auto s = co_await Relocate(disk, store, source); !s) co_return s;
   co_return co_await store.WriteAnchor(offset);
 }
 

@@ -55,7 +55,7 @@ make_source() {
 
 start_server() {
   rm -f port
-  "$imgserver" serve --repo repo --listen "127.0.0.1:${1:-0}" \
+  "$imgserver" serve --repo repo --listen 127.0.0.1:0 \
     --port-file port --access-log access.log 2>server.log &
   server=$!
   until [ -s port ]; do
