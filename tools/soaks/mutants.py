@@ -74,6 +74,7 @@ class Tree:
         self.build = self.path / "build/dev"
         self.jobs = jobs
         self.log = Path(folder) / "log"
+        self.hung = False
 
     def prepare(self):
         """Make the copy, or bring one that is there up to date."""
@@ -102,13 +103,14 @@ class Tree:
         environment = dict(os.environ, BUILD_DIR=str(self.build),
                            GIT_CEILING_DIRECTORIES=str(self.path.parent),
                            TMPDIR=os.environ.get("TMPDIR", "/dev/shm"))
+        self.hung = False
         with self.log.open("w") as log:
             try:
                 done = subprocess.run(command, cwd=self.path, stdout=log,
                                       stderr=subprocess.STDOUT, timeout=timeout,
                                       env=environment, check=False)
             except subprocess.TimeoutExpired:
-                log.write("\nno end in sight\n")
+                self.hung = True
                 return False
         return done.returncode == 0
 
@@ -151,10 +153,12 @@ def run_suite(tree, suite):
     else:
         command = [str(tree.build / "tests" / suite), "--gtest_brief=1",
                    "--gtest_fail_fast"]
-    if tree.run(command, timeout=150):
+    if tree.run(command, timeout=120):
         return None
     names = failed_tests(tree.log)
-    return f"{suite}: {names[0]}" if names else f"{suite} (ended)"
+    if names:
+        return f"{suite}: {names[0]}"
+    return f"{suite} ({'hangs' if tree.hung else 'ended'})"
 
 
 def run_all(tree):
