@@ -31,19 +31,6 @@ std::vector<Held> ChunksOnDisk(const MapStore& store) {
   return held;
 }
 
-bool AllZero(std::span<const std::byte> data) {
-  for (const std::byte byte : data) {
-    if (byte != std::byte{0}) return false;
-  }
-  return true;
-}
-
-bool Matches(const Manifest& manifest, ImageChunk chunk,
-             std::span<const std::byte> data) {
-  const ChunkEntry* entry = manifest.Find(chunk);
-  return entry == nullptr ? AllZero(data) : Sha256Of(data) == entry->digest;
-}
-
 Task<Status> CheckChunk(const Job& job, const OpenedMigration& migration,
                         const Held& held, Findings& findings) {
   const Grid image = migration.manifest->grid();
@@ -61,7 +48,7 @@ Task<Status> CheckChunk(const Job& job, const OpenedMigration& migration,
   const bool armed = migration.store->superblock().phase >= Phase::kArmed;
   if (!read) {
     findings.wrong.push_back(name + ": " + read.error().message);
-  } else if (Matches(*migration.manifest, held.chunk, data.span())) {
+  } else if (migration.manifest->Matches(held.chunk, data.span())) {
     ++findings.matching;
   } else if (armed && place == HomeOf(held.chunk) &&
              IsKept(*migration.manifest, held.chunk)) {

@@ -8,6 +8,7 @@
 
 #include "blockmap/base/file_util.h"
 #include "blockmap/base/io_loop.h"
+#include "bootagent/attempts.h"
 #include "bootagent/disk_lock.h"
 #include "bootagent/efi_boot.h"
 #include "bootagent/facts.h"
@@ -16,6 +17,7 @@
 #include "bootagent/locate.h"
 #include "bootagent/migrate.h"
 #include "bootagent/plan_steps.h"
+#include "bootagent/return.h"
 #include "bootagent/rollback.h"
 #include "bootagent/status.h"
 
@@ -50,6 +52,23 @@ class Session {
   StopPoints stops_;
   Progress progress_;
   Job job_;
+};
+
+// For --offline: nothing can be fetched.
+class NoImageAccess final : public ImageAccess {
+ public:
+  Task<Result<ManifestFile>> FetchManifest() override { co_return Missing(); }
+  Result<ChunkSource*> Source(std::shared_ptr<const Manifest>,
+                              const std::vector<std::string>&) override {
+    return Missing();
+  }
+
+ private:
+  static Error Missing() {
+    return Error{ErrorCode::kUnavailable,
+                 "part of the boot set is missing and has to be fetched: try "
+                 "again with a network, without --offline"};
+  }
 };
 
 Status Confirm(const CommandOptions& options, const std::string& question) {
@@ -174,6 +193,17 @@ Task<Status> StartFromDisk(const Job& job, const EfiBoot& efi) {
   co_return OkStatus();
 }
 
+// The source's entries, while its partitions are there.
+Status SaveBootVariables(const Job& job, const EfiBoot& efi) {
+  if (!efi.available()) return OkStatus();
+  const auto table = RunInline(ReadPartitionTable(job.device));
+  return table ? efi.Save(*table) : OkStatus();
+}
+
+Status StartFromArmedDisk(const Job& job, const EfiBoot& efi) {
+  return efi.available() ? RunInline(StartFromDisk(job, efi)) : OkStatus();
+}
+
 }  // namespace
 
 Status RunPlan(CommandOptions options) {
@@ -227,17 +257,11 @@ Status RunMigrate(CommandOptions options) {
     std::cerr << PlanText(plan);
     return Confirm(options, "Migrate " + plan.disk + "?");
   };
-  migrate.before_stub = [&]() -> Status {
-    if (!efi.available()) return OkStatus();
-    const auto table = RunInline(ReadPartitionTable(job.device));
-    return table ? efi.Save(*table) : OkStatus();
-  };
+  migrate.before_stub = [&] { return SaveBootVariables(job, efi); };
   HttpImageAccess access(**loop, std::move(*access_options));
   auto s = (*loop)->RunUntilDone(Migrate(job, migrate, access));
+  if (s) s = StartFromArmedDisk(job, efi);
   if (!s) return s;
-  if (efi.available()) {
-    if (s = RunInline(StartFromDisk(job, efi)); !s) return s;
-  }
   std::cout << job.disk << " is armed: the next start from it is the new "
             << "system's\n";
   return OkStatus();
@@ -248,6 +272,7 @@ Status RunRollback(const CommandOptions& options) {
   if (!session) return session.error();
   const Job& job = (*session)->job();
   RollbackOptions rollback;
+  rollback.if_unhealthy = options.if_unhealthy;
   rollback.confirm = [&](const Superblock& superblock) {
     return Confirm(options, "Roll " + job.disk + " back from " +
                                 superblock.image_name + " (" +
@@ -260,6 +285,33 @@ Status RunRollback(const CommandOptions& options) {
     if (auto s = RunInline(StartFromDisk(job, efi)); !s) return s;
   }
   std::cout << "the old system is back on " << job.disk << "\n";
+  return OkStatus();
+}
+
+Status RunReturn(const CommandOptions& options) {
+  auto access_options = AccessOptions(options);
+  if (!access_options) return access_options.error();
+  auto session = Session::Open(options, OpenMode::kReadWrite);
+  if (!session) return session.error();
+  const Job& job = (*session)->job();
+  auto loop = IoLoop::Create();
+  if (!loop) return loop.error();
+  const EfiBoot efi;
+  ReturnOptions back;
+  back.serial = options.serial;
+  back.confirm = [&](const Superblock& superblock) {
+    return Confirm(options, "Bring " + superblock.image_name + " on " +
+                                job.disk + " back?");
+  };
+  back.before_stub = [&] { return SaveBootVariables(job, efi); };
+  HttpImageAccess http(**loop, std::move(*access_options));
+  NoImageAccess none;
+  ImageAccess& access = options.offline ? static_cast<ImageAccess&>(none) : http;
+  auto s = (*loop)->RunUntilDone(Return(job, back, access));
+  if (s) s = StartFromArmedDisk(job, efi);
+  if (!s) return s;
+  std::cout << job.disk << " is armed: the next start from it is the new "
+            << "system's, with what was written there\n";
   return OkStatus();
 }
 
@@ -301,8 +353,13 @@ Status RunBootDisk(const CommandOptions& options) {
                  "this machine was not started by UEFI, or efivarfs is not "
                  "mounted: choose the disk in the boot menu"};
   }
-  auto session = Session::Open(options, OpenMode::kReadOnly);
+  auto session = Session::Open(options, OpenMode::kReadWrite);
   if (!session) return session.error();
+  // Not to be able to count is no reason not to start.
+  if (auto s = RunInline(CountStart((*session)->job())); !s) {
+    std::cerr << "bootagent: this start is not counted: " << s.error().message
+              << "\n";
+  }
   const auto table = RunInline(ReadPartitionTable((*session)->job().device));
   if (!table) return table.error();
   return efi.StartNextFrom(*table);

@@ -32,6 +32,8 @@ struct CommandOptions {
   std::optional<uint64_t> headroom_bytes;
   uint32_t batch_chunks = 64;
   uint32_t give_up_seconds = 300;
+  bool offline = false;
+  std::optional<uint32_t> if_unhealthy;  // boots
 };
 
 // One function for each command: print the result to stdout, or return why
@@ -39,6 +41,7 @@ struct CommandOptions {
 Status RunPlan(CommandOptions options);
 Status RunMigrate(CommandOptions options);
 Status RunRollback(const CommandOptions& options);
+Status RunReturn(const CommandOptions& options);
 Status RunForget(const CommandOptions& options);
 Status RunStatus(const CommandOptions& options);
 Status RunCheck(const CommandOptions& options);

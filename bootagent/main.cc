@@ -20,6 +20,13 @@ void AddDisk(CLI::App& command, CommandOptions& options) {
       ->group("");
 }
 
+void AddTuning(CLI::App& command, CommandOptions& options) {
+  command.add_option("--give-up", options.give_up_seconds)->group("");
+  command.add_option("--batch-chunks", options.batch_chunks)
+      ->group("")
+      ->check(CLI::Range(1, 1024));
+}
+
 void AddImage(CLI::App& command, CommandOptions& options) {
   AddDisk(command, options);
   command.add_option("--server", options.servers,
@@ -37,11 +44,8 @@ void AddImage(CLI::App& command, CommandOptions& options) {
                      "is smaller than the image is full");
   command.add_option("--network", options.network,
                      "network facts for the new system (kernel ip= syntax)");
-  command.add_option("--give-up", options.give_up_seconds)->group("");
   command.add_option("--headroom", options.headroom_bytes)->group("");
-  command.add_option("--batch-chunks", options.batch_chunks)
-      ->group("")
-      ->check(CLI::Range(1, 1024));
+  AddTuning(command, options);
 }
 
 void AddStops(CLI::App& command, CommandOptions& options) {
@@ -82,8 +86,24 @@ void DefineOthers(CLI::App& app, Parsed& parsed) {
   AddDisk(*rollback, options);
   AddStops(*rollback, options);
   rollback->add_flag("--yes", options.yes, "do not ask");
+  rollback->add_option("--if-unhealthy", options.if_unhealthy,
+                       "only if the new system has not come up in so many "
+                       "boots, and never did");
   rollback->add_option("--batch-chunks", options.batch_chunks)->group("");
   rollback->callback([&] { parsed.command = RunRollback; });
+  auto* back = app.add_subcommand(
+      "return",
+      "bring a parked system back with all that it wrote, or go on with that");
+  AddDisk(*back, options);
+  back->add_option("--server", options.servers,
+                   "repository of images (repeatable), instead of those that "
+                   "the migration remembers");
+  back->add_option("--ca", options.ca, "PEM file of certificates to trust");
+  back->add_flag("--yes", options.yes, "do not ask");
+  back->add_flag("--offline", options.offline, "fetch nothing");
+  AddStops(*back, options);
+  AddTuning(*back, options);
+  back->callback([&] { parsed.command = RunReturn; });
   auto* forget = app.add_subcommand(
       "forget", "give up a parked system and remove the region file");
   AddDisk(*forget, options);

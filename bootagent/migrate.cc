@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "bootagent/kept_target.h"
 #include "bootagent/locate.h"
 #include "bootagent/stage.h"
 #include "bootagent/tables.h"
@@ -35,6 +36,7 @@ class Migration {
   Task<Status> Stub();
   Task<Status> Anchor();
   Task<Status> BringHome();
+  Task<Status> Exchange(std::span<const ImageMove> moves);
   Status CheckSameImage() const;
 
   Phase phase() const { return store_->superblock().phase; }
@@ -114,6 +116,9 @@ Task<Status> Migration::VerifySource(const Located& located) {
   if (*untouched) co_return OkStatus();
   auto s = co_await RestoreSourceTable(job_, *store_, ours);
   if (!s) co_return s;
+  if (store_->superblock().keep_target) {
+    co_return co_await TakeSourceAnew(job_, options_.serial, *store_);
+  }
   co_return co_await ReleaseAnew();
 }
 
@@ -159,30 +164,52 @@ Task<Status> Migration::Advance() {
   if (s && phase() == Phase::kWritten) {
     s = co_await WriteTargetTables(job_, *store_, *image_.manifest);
     if (s) s = co_await Record(Phase::kArmed);
+    // What was complete before it was parked needs no network to boot.
+    const bool whole = store_->superblock().keep_target &&
+                       IsWhole(*image_.manifest, store_->map());
+    if (s && whole) s = co_await Record(Phase::kComplete);
   }
   co_return s;
 }
 
 Task<Status> Migration::Stage() {
-  const auto source =
-      access_.Source(image_.manifest, store_->superblock().server_urls);
-  if (!source) co_return source.error();
-  auto s = co_await StageBootSet(job_, *store_, *image_.manifest, **source);
+  if (store_->superblock().keep_target) {
+    auto s = co_await PrepareHomes(job_, *store_, *image_.manifest);
+    if (!s) co_return s;
+  }
+  const auto missing = ChunksToStage(*image_.manifest, store_->map());
+  // A target that is wholly there needs no server.
+  ChunkSource* source = nullptr;
+  if (!std::ranges::all_of(missing, [this](ImageChunk chunk) {
+        return image_.manifest->IsZero(chunk);
+      })) {
+    const auto opened =
+        access_.Source(image_.manifest, store_->superblock().server_urls);
+    if (!opened) co_return opened.error();
+    source = *opened;
+  }
+  auto s =
+      co_await StageChunks(job_, *store_, *image_.manifest, missing, source);
   if (!s) co_return s;
   co_return co_await Record(Phase::kStaged);
 }
 
 Task<Status> Migration::RelocateOccupants() {
-  const auto table = co_await ReadSourceTable(job_, *store_);
-  if (!table) co_return table.error();
-  const auto anchor = ChooseAnchor(store_->disk_grid(), *image_.manifest);
-  if (!anchor) co_return anchor.error();
-  auto chunks =
-      ChunksToRelocate(SpecialChunks(*table, store_->disk_grid(), *anchor),
-                       *image_.manifest, store_->region().base());
-  std::erase_if(chunks, [this](DiskChunk chunk) {
-    return store_->map().Relocated(chunk).has_value();
-  });
+  const auto in_the_way =
+      co_await OccupantsInTheWay(job_, *store_, *image_.manifest);
+  if (!in_the_way) co_return in_the_way.error();
+  std::vector<DiskChunk> chunks = in_the_way->first;
+  chunks.insert(chunks.end(), in_the_way->homes.begin(),
+                in_the_way->homes.end());
+  if (store_->superblock().keep_target) {
+    auto s = co_await MakeRoom(*store_, *image_.manifest, in_the_way->wanted(),
+                               in_the_way->needed());
+    if (!s) co_return s;
+    const uint64_t room = store_->region().plain_available_count(true);
+    // The others change places when the stub stands: see Exchange().
+    if (room < chunks.size()) chunks.resize(room - 1);
+  }
+  std::ranges::sort(chunks);
   job_.progress.Start("relocate", chunks.size(), Progress::Unit::kItems);
   auto s =
       co_await Relocate(job_.device, *store_, chunks, job_.Mover("relocate"));
@@ -217,10 +244,15 @@ Task<Status> Migration::Anchor() {
 Task<Status> Migration::BringHome() {
   const auto tables = TableChunks(*image_.manifest);
   std::vector<ImageMove> moves;
-  for (const ImageChunk chunk : BootChunks(*image_.manifest)) {
+  std::vector<ImageMove> exchanges;
+  for (const ImageChunk chunk : HomeChunks(*image_.manifest, store_->map())) {
     const Location location = store_->map().Get(chunk).location;
     const DiskChunk home = HomeOf(chunk);
     if (tables.contains(chunk) || location == Location::At(home)) continue;
+    if (store_->superblock().keep_target && !store_->region().IsOurs(home)) {
+      exchanges.push_back({chunk, home});
+      continue;
+    }
     // Reserved already where its occupant was relocated.
     if (store_->region().OccupantOf(home).use != ChunkUse::kReserved &&
         !store_->AllocateAt(home)) {
@@ -230,13 +262,35 @@ Task<Status> Migration::BringHome() {
     }
     moves.push_back({chunk, home});
   }
-  job_.progress.Start("write", moves.size(), Progress::Unit::kItems);
+  job_.progress.Start("write", moves.size() + 2 * exchanges.size(),
+                      Progress::Unit::kItems);
   auto s =
       co_await MoveImageChunks(job_.device, *store_, moves, job_.Mover("home"));
+  if (s) s = co_await Exchange(exchanges);
   if (s) s = co_await WriteAroundTables(job_, *store_, *image_.manifest);
   if (!s) co_return s;
   job_.progress.Finish();
   co_return co_await Record(Phase::kWritten);
+}
+
+// The region was too full to put these homes' occupants aside before the stub:
+// now that every chunk that goes home leaves a free one behind, they follow.
+Task<Status> Migration::Exchange(std::span<const ImageMove> moves) {
+  const MoverOptions away = job_.Mover("exchange-away");
+  const MoverOptions home = job_.Mover("exchange-home");
+  for (size_t at = 0; at < moves.size();) {
+    const uint64_t room = store_->region().plain_available_count(true);
+    const auto batch = moves.subspan(
+        at, std::min({uint64_t{job_.batch_chunks}, moves.size() - at,
+                      std::max<uint64_t>(room, 1)}));
+    std::vector<DiskChunk> homes;
+    for (const ImageMove& move : batch) homes.push_back(move.to);
+    auto s = co_await Relocate(job_.device, *store_, homes, away);
+    if (s) s = co_await MoveImageChunks(job_.device, *store_, batch, home);
+    if (!s) co_return s;
+    at += batch.size();
+  }
+  co_return OkStatus();
 }
 
 Error Refused(std::string message) {
@@ -268,7 +322,8 @@ Task<Status> Migrate(const Job& job, const MigrateOptions& options,
           "a rollback is under way; bootagent rollback finishes it");
     case Phase::kParked:
       co_return Refused(
-          "a target is parked on this disk; bootagent forget gives it up");
+          "a target is parked on this disk; bootagent return brings it back, "
+          "bootagent forget gives it up");
     default:
       co_return co_await migration.Resume(*located);
   }

@@ -161,6 +161,22 @@ Task<Result<std::unique_ptr<MapStore>>> Release(
   co_return store;
 }
 
+bool RegionIsInPlace(const Job& job, const MapStore& store) {
+  const uint64_t offset = store.superblock().source_fs_offset;
+  if (offset >= job.device.size_bytes()) return false;
+  const ByteExtent fs{offset, job.device.size_bytes() - offset};
+  const auto extents = FileExtents(job.disk, fs, kRegionFileName);
+  if (!extents) return false;
+  // The anchor's chunk may lie in the file and is not ours.
+  const auto found = ToExtents(WholeChunks(*extents, store.disk_grid()));
+  const auto& base = store.region().base();
+  return std::ranges::all_of(base, [&](const DiskExtent& ours) {
+    return std::ranges::any_of(found, [&](const DiskExtent& extent) {
+      return extent.first <= ours.first && ours.end() <= extent.end();
+    });
+  });
+}
+
 Task<Result<bool>> SourceIsUntouched(const Job& job, const MapStore& store,
                                      SkippedSectors ours) {
   const Superblock& superblock = store.superblock();
@@ -168,19 +184,7 @@ Task<Result<bool>> SourceIsUntouched(const Job& job, const MapStore& store,
       co_await SourceFingerprint(job.device, superblock.source_fs_offset);
   if (!fingerprint) co_return fingerprint.error();
   if (*fingerprint != superblock.source_fingerprint) co_return false;
-  const ByteExtent fs{superblock.source_fs_offset,
-                      job.device.size_bytes() - superblock.source_fs_offset};
-  const auto extents = FileExtents(job.disk, fs, kRegionFileName);
-  if (!extents) co_return false;
-  // The anchor's chunk may lie in the file and is not ours.
-  const auto found = ToExtents(WholeChunks(*extents, store.disk_grid()));
-  const auto& base = store.region().base();
-  const bool inside = std::ranges::all_of(base, [&](const DiskExtent& ours) {
-    return std::ranges::any_of(found, [&](const DiskExtent& extent) {
-      return extent.first <= ours.first && ours.end() <= extent.end();
-    });
-  });
-  if (!inside) co_return false;
+  if (!RegionIsInPlace(job, store)) co_return false;
   const auto changed = co_await FindChangedSource(job.device, store, ours);
   if (!changed) co_return changed.error();
   co_return !changed->has_value();

@@ -28,6 +28,9 @@ Task<Result<std::unique_ptr<MapStore>>> Release(
     const Job& job, const Plan& plan, const ManifestFile& manifest,
     const MigrationStrings& strings);
 
+// Does the region file still lie where the map of `store` says?
+bool RegionIsInPlace(const Job& job, const MapStore& store);
+
 // Is everything as `store` left it: the region file in its place, the source
 // not mounted since, and every relocated chunk, but for the sectors `ours` that
 // we have written, still the same as its copy?  Errors: only those of the disk.

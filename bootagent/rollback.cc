@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <set>
 
+#include "blockmap/base/aligned_buffer.h"
+#include "bootagent/attempts.h"
 #include "bootagent/migrate.h"
 #include "bootagent/plan.h"
+#include "bootagent/stage.h"
 #include "bootagent/tables.h"
 
 namespace bootstream {
@@ -28,6 +31,7 @@ class RollbackRun {
  private:
   Task<Status> Record(Phase phase);
   Task<Status> ForgetRelocations();
+  Task<Status> KeepBootWrites();
   Task<Status> LearnSource();
   Task<Status> ClaimPlaces(std::span<const DiskChunk> places);
   Task<Status> EvictClean(size_t count);
@@ -63,14 +67,21 @@ Task<Status> RollbackRun::Run() {
   const Phase phase = superblock().phase;
   if (located_.by == Located::By::kRegionFile) {
     // The source's table stands: either nothing of the source was touched yet,
-    // or everything is back already.
-    if (auto s = co_await ForgetRelocations(); !s) co_return s;
-    if (phase == Phase::kParked) co_return OkStatus();
-    co_return co_await Record(Phase::kParked);
+    // or everything is back already.  The phase goes first: a map without
+    // relocations that says `relocated` would lead a migration to write its
+    // stub over a table that has no copy.
+    if (phase != Phase::kParked) {
+      if (auto s = co_await Record(Phase::kParked); !s) co_return s;
+    }
+    co_return co_await ForgetRelocations();
   }
   if (auto s = co_await LearnSource(); !s) co_return s;
   if (phase == Phase::kParked) co_return co_await Finish();
-  Status s = co_await Record(Phase::kRollingBack);
+  Status s;
+  if (phase >= Phase::kWritten && phase != Phase::kRollingBack) {
+    s = co_await KeepBootWrites();
+  }
+  if (s) s = co_await Record(Phase::kRollingBack);
   const auto places = Relocated();
   if (s) s = co_await ClaimPlaces(places);
   if (s) s = co_await VacateTables();
@@ -112,6 +123,28 @@ Task<Status> RollbackRun::ForgetRelocations() {
   }
   if (auto s = co_await store_->Commit(); !s) co_return s;
   co_return job_.stops.Reach("relocations-forgotten");
+}
+
+// Firmware and boot loader may have written to the boot set before the driver
+// ran, which nobody has recorded: what differs from the manifest is the
+// target's, and is neither given up nor fetched again.
+Task<Status> RollbackRun::KeepBootWrites() {
+  const Grid image = manifest_->grid();
+  for (const ImageChunk chunk : BootChunks(*manifest_)) {
+    ChunkState state = store_->map().Get(chunk);
+    const uint64_t all = image.full_mask(chunk.value);
+    const bool clean_at_home = state.location == Location::At(HomeOf(chunk)) &&
+                               state.valid == all && state.dirty == 0;
+    if (!clean_at_home) continue;
+    AlignedBuffer content(image.bytes_of(chunk.value));
+    const uint64_t from = image.offset_of(chunk.value);
+    // What cannot be read is left to the exchange.
+    const auto read = co_await job_.device.Read(from, content.span());
+    if (!read || manifest_->Matches(chunk, content.span())) continue;
+    state.dirty = all;
+    store_->SetChunk(chunk, state);
+  }
+  co_return co_await store_->Commit();
 }
 
 Task<Status> RollbackRun::LearnSource() {
@@ -159,15 +192,20 @@ Task<Status> RollbackRun::ClaimPlaces(std::span<const DiskChunk> places) {
   co_return OkStatus();
 }
 
-// Give up to `count` clean image chunks up: they can be fetched again.
+// Give up to `count` clean image chunks up: they can be fetched again.  The
+// boot set last: with it a return needs no server.
 Task<Status> RollbackRun::EvictClean(size_t count) {
   std::vector<ImageChunk> clean;
+  std::vector<ImageChunk> kept;
   store_->map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
-    if (clean.size() < count && state.location.on_disk() && state.dirty == 0 &&
-        !store_->map().Relocated(state.location.chunk())) {
-      clean.push_back(chunk);
+    if (!state.location.on_disk() || state.dirty != 0 ||
+        store_->map().Relocated(state.location.chunk())) {
+      return;
     }
+    (IsKept(*manifest_, chunk) ? kept : clean).push_back(chunk);
   });
+  clean.insert(clean.end(), kept.begin(), kept.end());
+  if (clean.size() > count) clean.resize(count);
   for (const ImageChunk chunk : clean) store_->SetChunk(chunk, ChunkState{});
   co_return co_await store_->Commit();
 }
@@ -248,6 +286,11 @@ Task<Status> RollbackRun::Exchange() {
            (anchor != kNone &&
             chunk.value == anchor / store_->disk_grid().chunk_bytes);
   });
+  // Places in which nobody lies come first: each gives a free chunk back.
+  std::ranges::stable_partition(sources, [this](DiskChunk place) {
+    const ChunkUse use = store_->region().OccupantOf(place).use;
+    return use != ChunkUse::kImage && use != ChunkUse::kSource;
+  });
   job_.progress.Start("exchange", sources.size(), Progress::Unit::kItems);
   for (size_t at = 0; at < sources.size();) {
     // A batch needs as many free chunks as it has places to empty.
@@ -314,6 +357,11 @@ Task<Status> Rollback(const Job& job, const RollbackOptions& options) {
   }
   const bool continues = superblock.phase == Phase::kRollingBack ||
                          superblock.phase == Phase::kParked;
+  if (options.if_unhealthy && !continues &&
+      !IsGivenUp(superblock, *options.if_unhealthy)) {
+    co_return Error{ErrorCode::kRefused,
+                    "the new system has been well, or may still come up"};
+  }
   RollbackRun run(job, std::move(*located));
   if (auto s = co_await run.Open(); !s) co_return s;
   if (!continues && options.confirm) {

@@ -2,6 +2,7 @@
 #define BOOTAGENT_ROLLBACK_H_
 
 #include <functional>
+#include <optional>
 
 #include "blockmap/base/result.h"
 #include "blockmap/base/task.h"
@@ -22,6 +23,9 @@
 namespace bootstream {
 
 struct RollbackOptions {
+  // Only if the target has not come up in so many boots (IsGivenUp), or to
+  // finish what was begun; else kRefused.
+  std::optional<uint32_t> if_unhealthy;
   // Asked once, before a target that was armed is taken away.
   std::function<Status(const Superblock&)> confirm;
 };

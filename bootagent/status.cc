@@ -85,6 +85,7 @@ Json FullJson(const Job& job, const Located& located,
   json["rollback_wished"] = superblock.rollback_wished;
   json["boots_total"] = superblock.boots_total;
   json["boots_without_health"] = superblock.boots_without_health;
+  json["starts_without_boot"] = superblock.starts_without_boot;
   json["servers"] = superblock.server_urls;
   json["source_fs_offset"] = superblock.source_fs_offset;
   json["anchor_offset"] = superblock.anchor_offset == kNone

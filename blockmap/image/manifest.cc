@@ -166,6 +166,16 @@ const ChunkEntry* Manifest::Find(ImageChunk chunk) const {
   return index < run.count ? &content_.chunks[run.entry + index] : nullptr;
 }
 
+bool Manifest::Matches(ImageChunk chunk,
+                       std::span<const std::byte> content) const {
+  if (content.size() != grid().bytes_of(chunk.value)) return false;
+  if (const ChunkEntry* entry = Find(chunk)) {
+    return Sha256Of(content) == entry->digest;
+  }
+  return std::ranges::all_of(content,
+                             [](std::byte b) { return b == std::byte{0}; });
+}
+
 bool Manifest::InBootSet(ImageChunk chunk) const {
   return Holds(boot_by_address_, chunk.value);
 }

@@ -93,6 +93,8 @@ class Manifest {
   uint64_t data_chunk_count() const { return content_.chunks.size(); }
   // nullptr: the chunk is zero.
   const ChunkEntry* Find(ImageChunk chunk) const;
+  // Whether `content`, the chunk's whole, is what the manifest says.
+  bool Matches(ImageChunk chunk, std::span<const std::byte> content) const;
   bool IsZero(ImageChunk chunk) const { return Find(chunk) == nullptr; }
   bool InBootSet(ImageChunk chunk) const;
   bool IsPinned(ImageChunk chunk) const;

@@ -66,10 +66,14 @@ uint64_t Region::plain_free_count() const {
          free_[kOtherHome].count();
 }
 
-uint64_t Region::available_count(bool use_spare) const {
+uint64_t Region::plain_available_count(bool use_spare) const {
   const uint64_t plain = plain_free_count();
   const uint64_t held = reserve_count_ + (use_spare ? 0 : spare_count_);
-  return free_[kKeptHome].count() + (plain > held ? plain - held : 0);
+  return plain > held ? plain - held : 0;
+}
+
+uint64_t Region::available_count(bool use_spare) const {
+  return free_[kKeptHome].count() + plain_available_count(use_spare);
 }
 
 bool Region::IsOurs(DiskChunk chunk) const {

@@ -64,6 +64,8 @@ class Region {
   uint64_t plain_free_count() const;
   // How many image chunks can still be placed.
   uint64_t available_count(bool use_spare = false) const;
+  // The same for staged and relocated chunks, which stay off kept homes.
+  uint64_t plain_available_count(bool use_spare = false) const;
   bool IsOurs(DiskChunk chunk) const;
   // How well metadata lies there: kGood where the image is zero or has ended.
   enum class Fit : uint8_t { kGood, kPoor, kNever };

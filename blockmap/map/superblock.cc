@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::string_view kMagic = "BSSUPER1";
 constexpr size_t kStringsAt = 512;
-constexpr size_t kFieldsEnd = 400;
+constexpr size_t kFieldsEnd = 424;
 constexpr size_t kStringBytesMax = 65535;
 
 constexpr uint32_t kHealthyOnce = 1 << 0;
@@ -19,14 +19,16 @@ constexpr uint32_t kCommittedFlag = 1 << 1;
 constexpr uint32_t kGiveUpSource = 1 << 2;
 constexpr uint32_t kGuaranteed = 1 << 3;
 constexpr uint32_t kRollbackWished = 1 << 4;
-constexpr uint32_t kKnownFlags = (1 << 5) - 1;
+constexpr uint32_t kKeepTarget = 1 << 5;
+constexpr uint32_t kKnownFlags = (1 << 6) - 1;
 
 uint32_t FlagsOf(const Superblock& sb) {
   return (sb.healthy_once ? kHealthyOnce : 0) |
          (sb.committed ? kCommittedFlag : 0) |
          (sb.give_up_source_when_full ? kGiveUpSource : 0) |
          (sb.guaranteed ? kGuaranteed : 0) |
-         (sb.rollback_wished ? kRollbackWished : 0);
+         (sb.rollback_wished ? kRollbackWished : 0) |
+         (sb.keep_target ? kKeepTarget : 0);
 }
 
 void SetFlags(Superblock& sb, uint32_t flags) {
@@ -35,6 +37,7 @@ void SetFlags(Superblock& sb, uint32_t flags) {
   sb.give_up_source_when_full = (flags & kGiveUpSource) != 0;
   sb.guaranteed = (flags & kGuaranteed) != 0;
   sb.rollback_wished = (flags & kRollbackWished) != 0;
+  sb.keep_target = (flags & kKeepTarget) != 0;
 }
 
 void PutFields(ByteWriter& out, const Superblock& sb) {
@@ -71,6 +74,9 @@ void PutFields(ByteWriter& out, const Superblock& sb) {
   out.U64(sb.boots_total);
   out.U64(sb.spare_chunks);
   out.U64(sb.old_superblock_chunk.value);
+  out.U32(sb.starts_without_boot);
+  out.U32(0);
+  out.Bytes(sb.counted_boot);
   assert(out.size() == kFieldsEnd);
   out.PadTo(kStringsAt);
 }
@@ -214,8 +220,11 @@ Result<Superblock> DecodeSuperblock(std::span<const std::byte> block) {
   sb.boots_total = in.U64();
   sb.spare_chunks = in.U64();
   sb.old_superblock_chunk.value = in.U64();
+  sb.starts_without_boot = in.U32();
+  const uint32_t reserved = in.U32();
+  sb.counted_boot = in.Array<16>();
   if (auto s = CheckSense(sb, phase, flags); !s) return s.error();
-  if (!AllZero(in.Bytes(kStringsAt - kFieldsEnd))) {
+  if (reserved != 0 || !AllZero(in.Bytes(kStringsAt - kFieldsEnd))) {
     return Error{ErrorCode::kCorrupt, "superblock: a field makes no sense"};
   }
   if (auto s = GetStrings(in, sb); !s) return s.error();

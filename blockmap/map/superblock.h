@@ -98,6 +98,9 @@ struct Superblock {
   bool give_up_source_when_full = false;
   bool guaranteed = false;
   bool rollback_wished = false;
+  // A parked target comes back: the map holds what it wrote, and is never
+  // begun anew.
+  bool keep_target = false;
   uint64_t image_bytes = 0;
   uint64_t image_version = 0;
   Sha256 manifest_digest{};
@@ -123,6 +126,9 @@ struct Superblock {
   uint64_t spare_chunks = 16;   // held back for those who cannot wait
   // A superblock has moved away from here; still to be erased.
   DiskChunk old_superblock_chunk{kNone};
+  // Starts that the agent has begun since the driver last judged a boot.
+  uint32_t starts_without_boot = 0;
+  Uuid counted_boot{};  // the kernel's id of the boot that was counted last
   std::string image_name;
   std::string network;
   std::vector<std::string> server_urls;

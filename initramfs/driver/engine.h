@@ -25,6 +25,7 @@ struct EngineStatistics {
   uint64_t demand_misses = 0;
   uint64_t demand_misses_stored_in_region = 0;  // not at home
   uint64_t prefetched_chunks = 0;               // every class but demand
+  uint64_t answered_fetches = 0;                // of every class
   uint64_t evicted_chunks = 0;
   uint64_t healed_chunks = 0;  // a clean chunk could not be read
   uint64_t patches = 0;
@@ -82,6 +83,9 @@ class StreamEngine final : public BlockService {
   Task<Status> Drain();
 
   const EngineStatistics& statistics() const { return statistics_; }
+  // When the oldest demand that has no answer yet began to wait; none waits:
+  // nullopt.
+  std::optional<Executor::Duration> waiting_since() const;
   const MapStore& store() const { return store_; }
   const Manifest& manifest() const { return *manifest_; }
 
@@ -92,6 +96,7 @@ class StreamEngine final : public BlockService {
     Status status;
     bool failed = false;   // to arrive; else `content` is there
     bool demanded = false;
+    Executor::Duration demanded_at{0};
     AlignedBuffer content;
   };
   // The part of a request that lies in one chunk; bytes from its start.
@@ -124,6 +129,7 @@ class StreamEngine final : public BlockService {
   Task<Status> Store(ImageChunk chunk, Flight& flight);
   Task<std::optional<DiskChunk>> PlaceFor(ImageChunk chunk, bool must);
   Task<bool> EvictOne();
+  bool HasRoom() const;
 
   // write_path.cc
   Task<Status> WritePiece(Piece piece, std::span<const std::byte> data);

@@ -34,15 +34,28 @@ std::shared_ptr<StreamEngine::Flight> StreamEngine::StartFlight(
   if (const auto found = flights_.find(chunk); found != flights_.end()) {
     if (demand && !found->second->demanded) {
       found->second->demanded = true;
+      found->second->demanded_at = executor_.Now();
       source_.Promote(chunk, fetch_class);
     }
     return found->second;
   }
   auto flight = std::make_shared<Flight>();
   flight->demanded = demand;
+  flight->demanded_at = executor_.Now();
   flights_.emplace(chunk, flight);
   Spawn(RunFlight(chunk, fetch_class, flight));
   return flight;
+}
+
+std::optional<Executor::Duration> StreamEngine::waiting_since() const {
+  std::optional<Executor::Duration> oldest;
+  for (const auto& [chunk, flight] : flights_) {
+    if (!flight->demanded || flight->content.size() != 0) continue;
+    if (!oldest || flight->demanded_at < *oldest) {
+      oldest = flight->demanded_at;
+    }
+  }
+  return oldest;
 }
 
 Task<void> StreamEngine::RunFlight(ImageChunk chunk, FetchClass fetch_class,
@@ -53,6 +66,7 @@ Task<void> StreamEngine::RunFlight(ImageChunk chunk, FetchClass fetch_class,
     flight->status = content.error();
   } else {
     flight->content = std::move(*content);
+    ++statistics_.answered_fetches;
     if (!options_.read_only) {
       Status stored = co_await Store(chunk, *flight);
       flight->status = std::move(stored);
@@ -113,12 +127,20 @@ Task<Status> StreamEngine::Store(ImageChunk chunk, Flight& flight) {
 Task<std::optional<DiskChunk>> StreamEngine::PlaceFor(ImageChunk chunk,
                                                       bool must) {
   const PlacementWish wish{PlacementWish::For::kImageChunk, chunk};
-  std::optional<DiskChunk> place = store_.Allocate(wish, must);
+  std::optional<DiskChunk> place;
+  if (!must || HasRoom()) place = store_.Allocate(wish, must);
   for (int attempt = 0; !place && must && attempt < 3; ++attempt) {
     if (!co_await EvictOne()) break;
-    place = store_.Allocate(wish, must);
+    if (HasRoom()) place = store_.Allocate(wish, must);
   }
   co_return place;
+}
+
+// The last of the spare chunks are left for the way back: however much the
+// target has written, a rollback can begin to exchange.
+bool StreamEngine::HasRoom() const {
+  return store_.region().plain_available_count(/*use_spare=*/true) >
+         store_.superblock().spare_chunks / 2;
 }
 
 // A clean chunk that is not kept, next in turn; its place is free when this

@@ -16,7 +16,8 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
     if (!ours &&
         store_.region().OccupantOf(home).use == ChunkUse::kForeign) {
       const std::span<const DiskChunk> source(&home, 1);
-      Status s = co_await Relocate(device_, store_, source);
+      Status s = Error{ErrorCode::kNoSpace, "the region is full"};
+      if (HasRoom()) s = co_await Relocate(device_, store_, source);
       if (!s) {
         const bool has_room = co_await EvictFor(s);
         if (!has_room) co_return s;

@@ -125,6 +125,14 @@ Status MigrationTest::RollbackOn(BlockDevice& device, const std::string& path,
   return RunInline(Rollback(job, {}));
 }
 
+Status MigrationTest::ReturnOn(BlockDevice& device, const std::string& path,
+                               const std::string& stop_at) {
+  StopPoints stops(stop_at);
+  Progress progress(stderr, Progress::Style::kSilent);
+  const Job job{path, device, {}, stops, progress, 32};
+  return RunInline(Return(job, {}, *access_));
+}
+
 Status MigrationTest::RunMigrate(const std::string& disk,
                                  const std::string& stop_at) {
   auto device = PosixBlockDevice::Open(disk, OpenMode::kReadWrite);
@@ -137,6 +145,13 @@ Status MigrationTest::RunRollback(const std::string& disk,
   auto device = PosixBlockDevice::Open(disk, OpenMode::kReadWrite);
   if (!device) return device.error();
   return RollbackOn(*device, disk, stop_at);
+}
+
+Status MigrationTest::RunReturn(const std::string& disk,
+                                const std::string& stop_at) {
+  auto device = PosixBlockDevice::Open(disk, OpenMode::kReadWrite);
+  if (!device) return device.error();
+  return ReturnOn(*device, disk, stop_at);
 }
 
 std::string MigrationTest::StatusOf(const std::string& disk) {

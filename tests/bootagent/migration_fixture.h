@@ -13,6 +13,7 @@
 #include "blockmap/disk/partition_table.h"
 #include "bootagent/image_access.h"
 #include "bootagent/migrate.h"
+#include "bootagent/return.h"
 #include "bootagent/rollback.h"
 #include "tests/blockmap/disk/disk_fixture.h"
 #include "tests/support/fake_chunk_source.h"
@@ -55,12 +56,15 @@ class MigrationTest : public DiskTest {
   // `stop_at` with kUnavailable.
   Status RunMigrate(const std::string& disk, const std::string& stop_at = {});
   Status RunRollback(const std::string& disk, const std::string& stop_at = {});
+  Status RunReturn(const std::string& disk, const std::string& stop_at = {});
   // The same over any device that holds the disk; `path` is where the source's
   // file system can be read.
   Status MigrateOn(BlockDevice& device, const std::string& path,
                    const std::string& stop_at = {});
   Status RollbackOn(BlockDevice& device, const std::string& path,
                     const std::string& stop_at = {});
+  Status ReturnOn(BlockDevice& device, const std::string& path,
+                  const std::string& stop_at = {});
   std::vector<DiskExtent> RegionOf(const std::string& disk);
   std::string StatusOf(const std::string& disk);
   // Its "phase".

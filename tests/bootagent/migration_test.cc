@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "bootagent/locate.h"
 #include "tests/bootagent/migration_fixture.h"
 
@@ -168,6 +170,32 @@ TEST_F(MigrationTest, TornOlderSuperblockIsNoHindrance) {
   const std::string id = MigrationIdOf(disk_);
   ExpectOk(RunMigrate(disk_), "with torn slots");
   EXPECT_EQ(MigrationIdOf(disk_), id) << "it began anew";
+}
+
+// Rolled back before the stub, cut short when the copies are forgotten: nothing
+// may go on from a map that says `relocated` and has no copies.
+TEST_F(MigrationTest, MigrationNeverGoesOnWithoutItsCopies) {
+  ExpectStopped(RunMigrate(disk_, "relocated"), "relocated");
+  const std::string relocated = Copy(disk_, "before");
+  for (const char* stop : {"relocations-forgotten", "parked"}) {
+    SCOPED_TRACE(stop);
+    const std::string disk = Copy(relocated, "work");
+    ExpectStopped(RunRollback(disk, stop), stop);
+    EXPECT_EQ(RunMigrate(disk).error().code, ErrorCode::kRefused);
+    ExpectSource(disk, relocated);
+    ExpectOk(RunRollback(disk), stop);
+    ExpectSource(disk, relocated);
+    ExpectFilesIntact(disk);
+  }
+}
+
+// The target has never run, but its boot loader has written: that is kept.
+TEST_F(MigrationTest, WhatABootLoaderWroteIsNotGivenUp) {
+  ExpectOk(RunMigrate(disk_), "migrate");
+  Flip(disk_, 1 * kMiB + 512 * 40);
+  ExpectOk(RunRollback(disk_), "rollback");
+  const auto status = nlohmann::json::parse(StatusOf(disk_));
+  EXPECT_EQ(status["chunks"]["dirty_blocks"], kChunk / kBlockBytes);
 }
 
 TEST_F(MigrationTest, DeadNetworkCostsNothing) {

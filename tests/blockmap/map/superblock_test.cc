@@ -73,6 +73,8 @@ Superblock SomeSuperblock() {
   sb.journal_chunks = 3;
   sb.spare_chunks = 17;
   sb.old_superblock_chunk = DiskChunk{303};
+  sb.starts_without_boot = 1;
+  sb.counted_boot.fill(std::byte{12});
   sb.image_name = "debian";
   sb.network = "ip=dhcp";
   sb.server_urls = {"http://a/", "https://b:8443/x"};
@@ -91,6 +93,8 @@ TEST(SuperblockTest, RoundTripKeepsEveryField) {
   EXPECT_EQ(back->server_urls, sb.server_urls);
   EXPECT_EQ(back->journal_chunks, sb.journal_chunks);
   EXPECT_EQ(back->spare_chunks, sb.spare_chunks);
+  EXPECT_EQ(back->starts_without_boot, sb.starts_without_boot);
+  EXPECT_EQ(back->counted_boot, sb.counted_boot);
   EXPECT_TRUE(back->healthy_once && back->guaranteed);
   EXPECT_FALSE(back->committed || back->rollback_wished ||
                back->give_up_source_when_full);
@@ -100,7 +104,7 @@ TEST(SuperblockTest, EveryFlagIsKept) {
   const std::vector<bool Superblock::*> flags = {
       &Superblock::healthy_once, &Superblock::committed,
       &Superblock::give_up_source_when_full, &Superblock::guaranteed,
-      &Superblock::rollback_wished};
+      &Superblock::rollback_wished, &Superblock::keep_target};
   for (const auto flag : flags) {
     Superblock sb = SomeSuperblock();
     for (const auto other : flags) sb.*other = other == flag;
@@ -144,9 +148,10 @@ TEST(SuperblockTest, SealedNonsenseIsRefused) {
   EXPECT_EQ(with(76, 9), ErrorCode::kCorrupt);        // table_type
   EXPECT_EQ(with(136, 13), ErrorCode::kUnsupported);  // phase
   EXPECT_EQ(with(136, 0), ErrorCode::kUnsupported);
-  EXPECT_EQ(with(140, 0x20), ErrorCode::kUnsupported);  // flags
+  EXPECT_EQ(with(140, 0x40), ErrorCode::kUnsupported);  // flags
   EXPECT_EQ(with(144, 1), ErrorCode::kCorrupt);         // image_bytes
-  EXPECT_EQ(with(408, 1), ErrorCode::kCorrupt);         // reserved
+  EXPECT_EQ(with(404, 1), ErrorCode::kCorrupt);         // reserved
+  EXPECT_EQ(with(424, 1), ErrorCode::kCorrupt);
   EXPECT_EQ(with(513, 0xff), ErrorCode::kCorrupt);      // string length
   EXPECT_EQ(with(4095, 1), ErrorCode::kCorrupt);        // after the strings
 }
