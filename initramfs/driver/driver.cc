@@ -200,7 +200,6 @@ Task<Status> StreamDriver::CountBoot() {
   co_return co_await store_->UpdateSuperblock([](Superblock& block) {
     if (block.phase == Phase::kArmed) block.phase = Phase::kStreaming;
     ++block.boots_total;
-    ++block.boots_without_health;
   });
 }
 
@@ -223,10 +222,15 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
   }
   identity_.device = *device;
   MakeBackfill();
+  health_ = std::make_unique<BootHealth>(loop_, *store_, *engine_,
+                                         options_.health);
   if (auto s = StartControl(); !s) co_return s.error();
   if (auto s = OpenStatusFile(); !s) co_return s.error();
   WriteStatusFile();
-  if (!options_.read_only) backfill_->Start();
+  if (!options_.read_only) {
+    backfill_->Start();
+    health_->Start();
+  }
   co_return device;
 }
 
@@ -283,6 +287,7 @@ Task<Status> StreamDriver::Stop() {
   }
   stopped_ = true;
   if (backfill_) backfill_->Stop();
+  if (health_) co_await health_->Stop();
   // Whoever waits for the network is told that there will be no answer.
   final_source_ = source_->statistics();
   source_.reset();
@@ -294,7 +299,7 @@ Task<Status> StreamDriver::Stop() {
 json StreamDriver::Report() const {
   return StatusReport(identity_, *engine_,
                       source_ ? source_->statistics() : final_source_,
-                      *backfill_);
+                      *backfill_, health_.get());
 }
 
 void StreamDriver::WriteStatusFile() {
@@ -312,6 +317,7 @@ Task<json> StreamDriver::Handle(json request) {
   }
   if (command == "backfill") co_return SteerBackfill(request);
   if (command == "rollback") co_return co_await WishRollback();
+  if (command == "healthy") co_return co_await ReportHealthy();
   if (command == "wait" && request.value("for", json()) == "complete") {
     if (store_->superblock().phase < Phase::kComplete) {
       co_await backfill_->completed();
@@ -335,6 +341,12 @@ json StreamDriver::SteerBackfill(const json& request) {
   }
   KeepBackfillState();
   return json::object();
+}
+
+Task<json> StreamDriver::ReportHealthy() {
+  const Status s = co_await health_->ReportHealthy();
+  if (!s) co_return ControlError(s.error().message);
+  co_return json::object();
 }
 
 Task<json> StreamDriver::WishRollback() {

@@ -13,6 +13,7 @@
 #include "initramfs/driver/backfill.h"
 #include "initramfs/driver/control_server.h"
 #include "initramfs/driver/engine.h"
+#include "initramfs/driver/health.h"
 #include "initramfs/driver/status_file.h"
 #include "initramfs/driver/status_report.h"
 #include "initramfs/frontend/frontend.h"
@@ -34,6 +35,7 @@ struct DriverOptions {
   std::string status_file = "/run/bootstream/status.json";
   bool read_only = false;
   Backfill::Options backfill;
+  BootHealth::Options health;
 };
 
 // Everything of one streamed disk, wired together; the engine apart from its
@@ -74,6 +76,7 @@ class StreamDriver {
   Task<nlohmann::json> Handle(nlohmann::json request);
   nlohmann::json SteerBackfill(const nlohmann::json& request);
   Task<nlohmann::json> WishRollback();
+  Task<nlohmann::json> ReportHealthy();
   nlohmann::json Report() const;
   void WriteStatusFile();
 
@@ -87,6 +90,7 @@ class StreamDriver {
   std::unique_ptr<HttpChunkSource> source_;
   std::unique_ptr<StreamEngine> engine_;
   std::unique_ptr<Backfill> backfill_;
+  std::unique_ptr<BootHealth> health_;
   std::unique_ptr<Frontend> frontend_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<StatusFile> status_file_;

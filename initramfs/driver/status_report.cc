@@ -75,7 +75,8 @@ json EngineReport(const EngineStatistics& engine) {
 }  // namespace
 
 json StatusReport(const DriverIdentity& identity, const StreamEngine& engine,
-                  const FetchStatistics& source, const Backfill& backfill) {
+                  const FetchStatistics& source, const Backfill& backfill,
+                  const BootHealth* health) {
   const Manifest& manifest = engine.manifest();
   const Superblock& superblock = engine.store().superblock();
   return {{"phase", PhaseName(superblock.phase)},
@@ -99,7 +100,13 @@ json StatusReport(const DriverIdentity& identity, const StreamEngine& engine,
             {"failure", backfill.failure()}}},
           {"source", SourceReport(source)},
           {"engine", EngineReport(engine.statistics())},
-          {"boots", superblock.boots_total}};
+          {"boots", superblock.boots_total},
+          {"health",
+           {{"this_boot",
+             HealthName(health == nullptr ? BootHealth::State::kBegun
+                                          : health->state())},
+            {"healthy_once", superblock.healthy_once},
+            {"boots_without_health", superblock.boots_without_health}}}};
 }
 
 json DirtyExtents(const StreamEngine& engine) {

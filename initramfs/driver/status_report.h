@@ -6,6 +6,7 @@
 
 #include "initramfs/driver/backfill.h"
 #include "initramfs/driver/engine.h"
+#include "initramfs/driver/health.h"
 
 namespace bootstream {
 
@@ -18,11 +19,12 @@ struct DriverIdentity {
   unsigned restarts = 0;  // by it
 };
 
-// The status object of control.md.
+// The status object of control.md.  `health` may be null, before the start.
 nlohmann::json StatusReport(const DriverIdentity& identity,
                             const StreamEngine& engine,
                             const FetchStatistics& source,
-                            const Backfill& backfill);
+                            const Backfill& backfill,
+                            const BootHealth* health);
 
 // [[offset, size], ...]: bytes of the image that may differ from it.
 nlohmann::json DirtyExtents(const StreamEngine& engine);

@@ -186,6 +186,9 @@ int Main(int argc, char** argv) {
   auto* dirty = app.add_subcommand(
       "dirty", "Bytes of the image that may differ from it, as JSON "
                "[[offset, size], ...]");
+  auto* healthy = app.add_subcommand(
+      "healthy", "Report that this system has come up as it should: from now "
+                 "on nothing is rolled back by itself");
   auto* rollback =
       app.add_subcommand("rollback", "Restart into the old system");
   rollback->add_flag("--yes", options.yes, "Do not ask");
@@ -204,6 +207,7 @@ int Main(int argc, char** argv) {
     return Simple(*client, {{"command", "wait"}, {"for", options.wait_for}});
   }
   if (*dirty) return PrintDirty(*client);
+  if (*healthy) return Simple(*client, {{"command", "healthy"}});
   if (*rollback) return Rollback(*client, options);
   if (*pause || *resume) {
     return Simple(*client, {{"command", "backfill"},

@@ -258,6 +258,7 @@ int Run(Options options, char** argv) {
     return ExitCodeFor(disk.error().code);
   }
   options.driver.disk = *disk;
+  options.driver.health.boot_id = ThisBoot();
   options.driver.backfill.start_paused = options.backfill_paused;
   options.driver.backfill.resume_after =
       std::chrono::seconds(options.resume_after_seconds);
@@ -306,6 +307,10 @@ int Scan(const std::string& disk) {
     report["network"] = superblock.network;
     report["rollback_wished"] = superblock.rollback_wished;
     report["image"] = superblock.image_name;
+    report["migration_id"] = ToHex(superblock.migration_id);
+    report["committed"] = superblock.committed;
+    report["healthy_once"] = superblock.healthy_once;
+    report["boots_without_health"] = superblock.boots_without_health;
   }
   std::cout << JsonLine(report) << std::flush;
   return 0;

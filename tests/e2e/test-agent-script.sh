@@ -32,12 +32,14 @@ program() {
 }
 
 # boot COMMAND_LINE [STATUS_JSON] [BOOTAGENT_CODE]
+# $answers: a line of shell for the bootagent that is run.
 boot() {
   rm -f /run/net-*
   : >/run/test/calls
   echo "BOOT_IMAGE=x console=ttyS0 $1" >/run/test/cmdline
   printf '%s\n' "${2:-{\"phase\":\"none\"\}}" >/run/test/status
   program bootagent "[ \"\$1\" != status ] || exec cat /run/test/status
+    ${answers:-}
     exit ${3:-0}"
   program modprobe ''
   program sync ''
@@ -99,11 +101,45 @@ boot "$image"
 expect 'no order' '^bootagent plan --image desk:13'
 expect_not 'no order' '^bootagent (migrate|rollback)'
 
+answers='case "$1" in rollback) exit 3 ;; esac'
 for phase in armed streaming complete committed settled; do
   boot "$image" "{\"disk\":\"/dev/vda\",\"phase\":\"$phase\"}"
   expect "no order, $phase" 'this disk is ready'
-  expect_not "no order, $phase" '^bootagent (plan|migrate|rollback)'
+  expect_not "no order, $phase" '^bootagent (plan|migrate|rollback --yes$)'
 done
+answers=
+
+boot "bootstream.action=return $image bootstream.ondone=poweroff"
+expect return '^bootagent return --yes --offline$'
+expect return '^poweroff -f$'
+expect_not 'return with all that it needs' '^network'
+
+answers='case "$*" in *--offline*) exit 4 ;; esac'
+boot "bootstream.action=return $image"
+expect 'return fetches' '^network$'
+expect 'return fetches' '^bootagent return --yes --server http://a --server http://b$'
+expect 'return fetches' '^reboot -f$'
+answers=
+
+boot "bootstream.action=return bootstream.onerror=poweroff" '' 3
+expect 'return is refused' 'bootagent: FAILED: the return is not finished'
+expect_not 'return is refused' '^(network|reboot)'
+
+# A target that has not come up is rolled back; one that may still is started.
+armed='{"disk":"/dev/vda","phase":"streaming"}'
+boot "$image" "$armed"
+expect 'given up' '^bootagent rollback --yes --if-unhealthy 3$'
+expect 'given up' 'did not come up in 3 starts'
+expect 'given up' '^reboot -f$'
+answers='case "$1" in rollback) exit 3 ;; esac'
+boot "$image bootstream.health-boots=7" "$armed"
+expect 'may still come up' '^bootagent rollback --yes --if-unhealthy 7$'
+expect 'may still come up' 'this disk is ready'
+expect_not 'may still come up' 'rollback --yes$'
+answers=
+boot "$image bootstream.health-boots=0" "$armed"
+expect_not 'never given up' '^bootagent rollback'
+expect 'never given up' 'this disk is ready'
 
 boot "bootstream.action=migrate $image" '{"phase":"armed"}'
 expect 'an order goes before an armed disk' '^bootagent migrate'

@@ -23,12 +23,15 @@ foreach(phase local-top local-block local-bottom)
 endforeach()
 install(PROGRAMS initramfs/hooks/post-update
   DESTINATION /etc/initramfs/post-update.d RENAME bootstream)
-install(PROGRAMS initramfs/anchor-exists DESTINATION lib/bootstream)
+install(PROGRAMS initramfs/anchor-exists initramfs/report-health
+  DESTINATION lib/bootstream)
+install(DIRECTORY DESTINATION /etc/bootstream/health.d)
 install(FILES initramfs/bootstream.conf DESTINATION /etc/bootstream)
 install(FILES initramfs/udev/59-bootstream.rules
   DESTINATION lib/udev/rules.d)
 install(FILES initramfs/systemd/bootstream-backfill.service
     initramfs/systemd/bootstream-backfill.timer
+    initramfs/systemd/bootstream-health.service
   DESTINATION lib/systemd/system)
 install(FILES bootagent/bootagent.8 initramfs/streamd.8 initramfs/streamctl.8
   DESTINATION share/man/man8)
