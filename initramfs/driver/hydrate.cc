@@ -127,11 +127,10 @@ Task<Status> StreamEngine::Store(ImageChunk chunk, Flight& flight) {
 Task<std::optional<DiskChunk>> StreamEngine::PlaceFor(ImageChunk chunk,
                                                       bool must) {
   const PlacementWish wish{PlacementWish::For::kImageChunk, chunk};
-  std::optional<DiskChunk> place;
-  if (!must || HasRoom()) place = store_.Allocate(wish, must);
+  std::optional<DiskChunk> place = store_.Allocate(wish, must && HasRoom());
   for (int attempt = 0; !place && must && attempt < 3; ++attempt) {
     if (!co_await EvictOne()) break;
-    if (HasRoom()) place = store_.Allocate(wish, must);
+    place = store_.Allocate(wish, HasRoom());
   }
   co_return place;
 }
