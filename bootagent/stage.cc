@@ -71,10 +71,10 @@ Task<Status> FetchAndWrite(const Stager& stager, Staged& staged) {
   while (left != 0) {
     const int first = std::countr_zero(left);
     const int count = std::countr_one(left >> first);
-    const auto part = staged.content.span().subspan(
-        size_t{kBlockBytes} * first, size_t{kBlockBytes} * count);
-    s = co_await stager.job.device.Write(to + uint64_t{kBlockBytes} * first,
-                                         part);
+    const size_t begin = static_cast<size_t>(first) * kBlockBytes;
+    const size_t size = static_cast<size_t>(count) * kBlockBytes;
+    const auto part = staged.content.span().subspan(begin, size);
+    s = co_await stager.job.device.Write(to + begin, part);
     if (!s) co_return s;
     left = first + count >= 64 ? 0 : left >> (first + count) << (first + count);
   }
