@@ -1,6 +1,7 @@
 #ifndef BOOTAGENT_KEPT_TARGET_H_
 #define BOOTAGENT_KEPT_TARGET_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

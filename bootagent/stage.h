@@ -1,6 +1,7 @@
 #ifndef BOOTAGENT_STAGE_H_
 #define BOOTAGENT_STAGE_H_
 
+#include <span>
 #include <vector>
 
 #include "blockmap/base/result.h"

@@ -2,7 +2,9 @@
 #define INITRAMFS_DRIVER_HEALTH_H_
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "blockmap/base/executor.h"
 #include "blockmap/map/map_store.h"

@@ -2,6 +2,7 @@
 #define INITRAMFS_KEEPER_FD_STORE_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <span>
