@@ -180,7 +180,11 @@ TEST_F(ReturnTest, StoppedAnywhereItGoesOn) {
 
 TEST_F(ReturnTest, StoppedAnywhereItGoesBackAndReturns) {
   ASSERT_NO_FATAL_FAILURE(Park(disk_));
-  for (const std::string& stop : All()) {
+  // Before anything is relocated there is nothing to go back from.
+  std::vector<std::string> stops{"released", "relocate-recorded:3", "relocated",
+                                 "source-stub", "source-invalid"};
+  stops.insert(stops.end(), kFromStub.begin(), kFromStub.end());
+  for (const std::string& stop : stops) {
     SCOPED_TRACE(stop);
     const std::string disk = Copy(disk_, "work");
     ASSERT_NO_FATAL_FAILURE(ExpectStopped(RunReturn(disk, stop), stop));
