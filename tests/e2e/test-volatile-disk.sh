@@ -100,10 +100,15 @@ truncate -s 0 "$work/disk"
 truncate -s 16M "$work/disk"
 start
 killed_client 'write -P 7 4k 8k'
+tell write-back
+expect '"writes": 1, "flushes": 0, "unflushed": 0'
+tell mark
+expect '"writes": 0'
+killed_client 'write -P 8 12k 4k'
 exec 3>&-
 wait "$server_pid" || die "serve_volatile ended with $?"
 server_pid=
-[ "$(tr -d '\0' <"$work/disk" | wc -c)" = 8192 ] || die "a write is lost"
+[ "$(tr -d '\0' <"$work/disk" | wc -c)" = 12288 ] || die "a write is lost"
 
 # The victim ends when the power goes.
 start

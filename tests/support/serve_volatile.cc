@@ -3,6 +3,7 @@
 // by standard input, a line each, and each is answered by a line of JSON:
 //
 //   victim PID            the process that ends when the power goes
+//   write-back            everything written is durable; for a snapshot
 //   mark                  count writes and flushes from here
 //   counts                {"writes", "flushes", "unflushed"}
 //   cut-at-write N SEED   the power goes when write N since the mark arrives
@@ -71,6 +72,10 @@ void Commands::Obey(const std::string& line) {
   words >> verb >> first >> second;
   if (verb == "victim" && first > 1) {
     victim_ = static_cast<pid_t>(first);
+  } else if (verb == "write-back") {
+    if (auto s = disk_.WriteBack(); !s) {
+      return Say("{\"error\": \"cannot write back\"}");
+    }
   } else if (verb == "mark") {
     disk_.Mark();
   } else if (verb == "cut-at-write" && first > 0) {
@@ -127,10 +132,9 @@ Task<Status> Serve(IoLoop& loop, VolatileDisk& disk, NbdServer& server) {
   Say("ready");
   Status status = co_await ObeyUntilEnd(loop, commands);
   Status stopped = co_await server.Stop();
-  Status flushed = co_await disk.Flush();
   if (status && !stopped) status = stopped;
-  if (status && !flushed) status = flushed;
-  co_return status;
+  if (!status) co_return status;
+  co_return disk.WriteBack();
 }
 
 Status Run(const Arguments& arguments) {

@@ -106,7 +106,7 @@ Task<Status> VolatileDisk::Flush() {
     CutPower(at_flush_->seed);
     co_return NoPower();
   }
-  co_return WriteBackAll();
+  co_return WriteBack();
 }
 
 Status VolatileDisk::Add(Pending write) {
@@ -176,7 +176,7 @@ Status VolatileDisk::WriteBackOldest() {
   return OkStatus();
 }
 
-Status VolatileDisk::WriteBackAll() {
+Status VolatileDisk::WriteBack() {
   while (!pending_.empty()) {
     if (auto s = WriteBackOldest(); !s) return s;
   }

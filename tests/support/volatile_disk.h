@@ -53,6 +53,8 @@ class VolatileDisk final : public BlockService {
   // Writes and flushes are counted from here.
   void Mark();
   Counts counts() const;
+  // Everything written is durable, as after a flush that nobody has sent.
+  Status WriteBack();
   // The power goes when write or flush number `n` since the mark arrives: that
   // write may be on the disk, that flush has covered nothing.  If there were as
   // many already, it goes at once.
@@ -84,7 +86,6 @@ class VolatileDisk final : public BlockService {
   VolatileDisk(UniqueFd fd, uint64_t size_bytes, uint64_t cache_bytes)
       : fd_(std::move(fd)), size_bytes_(size_bytes), cache_max_(cache_bytes) {}
   Status Add(Pending write);
-  Status WriteBackAll();
   Status WriteBackOldest();
   void Cover(uint64_t offset, uint64_t end, uint64_t number);
   // Bytes [from, to) of `write` into the file.

@@ -2,13 +2,18 @@
 a row, recovery as the machine would do it, and all checks."""
 
 import random
+import shutil
 
 from .disk import Cut, powered, runs_until
 from .guest import Load, victims
 from .site import BAD, Wrong, remove
+from .snapshots import STARTS
 
 LOGIN = r"new-desk login: "
 TIMEOUT = 420
+KEEP_BYTES = 4 << 30
+# Of the first start's writes: the system has been set up.
+LATER_START = 0.12
 
 
 class Case:
@@ -24,7 +29,7 @@ class Case:
         self.name = f"{self.phase}-{number}"
         self.cuts = []
         self.done = {"logins": 0, "rolled_back": 0, "files": 0}
-        self.disk = self.before = None
+        self.disk = site.work / f"{self.name}.img"
 
     def run(self):
         try:
@@ -34,29 +39,49 @@ class Case:
             self.site.server.files.pop("script", None)
 
     def clean(self):
-        remove(self.disk, self.before, *self.site.work.glob(f"{self.name}.*"))
+        remove(*self.site.work.glob(f"{self.name}.*"))
 
     def story(self):
         raise NotImplementedError
 
+    def make_disk(self, worked):
+        """Of a target that was worked with, or has never run."""
+        if worked:
+            self.site.copy(self.site.worked, self.disk.name)
+        else:
+            self.site.armed(self.disk.name)
+
     # Cuts.
 
     def next_cut(self, phase=None, share=1.0):
-        """At a point of the first `share` of what an uncut run does."""
+        """At a point of what an uncut run does, or of a `share` of that."""
         phase = phase or self.phase
         kind = self.draw.choice(("write", "flush"))
         most = max(1, int(self.site.ranges[phase][kind] * share))
         return Cut(phase, kind, self.draw.randint(1, most),
                    self.draw.getrandbits(32), recovery=bool(self.cuts))
 
+    def left(self):
+        """The share of the phase's work that the cuts so far have left."""
+        share = 1.0
+        for cut in self.cuts:
+            done = cut.number / self.site.ranges[cut.phase][cut.kind]
+            share *= max(0.03, 1 - done)
+        return share
+
     def power(self, boot):
         return powered(self.site.program, self.disk, self.site.work,
                        self.name, **boot)
 
-    def run_cut(self, boot, pattern, cut):
-        """Start, and lose power at `cut`, at the latest at `pattern`."""
+    def run_cut(self, boot, pattern, cut, snapshot=None):
+        """Start, or go on where `snapshot` was taken, and lose power at
+        `cut`, at the latest at `pattern`."""
+        before = 0
+        if snapshot:
+            boot = self.site.snapshots.resume(snapshot, boot, self.disk)
+            before = self.site.snapshots.known[snapshot][cut.kind]
         with self.power(boot) as (machine, disk):
-            disk.arm(cut)
+            disk.arm(cut, before)
             seen = runs_until(machine, pattern, TIMEOUT, BAD)
             self.lose_power(disk, cut, seen)
 
@@ -75,8 +100,10 @@ class Case:
             f"{o['torn']} torn")
 
     def keep_before(self):
-        """What the cut has left, until recovery has been seen to work."""
-        self.before = self.site.copy(self.disk, f"{self.name}.before.img")
+        """What the cut has left, until recovery has been seen to work; where
+        there is room for it."""
+        if shutil.disk_usage(self.site.work).free > KEEP_BYTES:
+            self.site.copy(self.disk, f"{self.name}.before.img")
 
     # Without a cut.
 
@@ -97,15 +124,24 @@ class Case:
         machine.console.run(f"until wget -qO /run/script {url}; do sleep 1; "
                             "done; sh /run/script", TIMEOUT)
 
-    def target_comes_up(self, load=None):
+    def target_comes_up(self, load):
         """Login, and what was durable is there."""
         with self.power(self.site.target()) as (machine, _):
             self.log_in(machine)
             self.verify(machine, load)
 
     def verify(self, machine, load):
-        load = load or Load(self.draw, [])
         self.run_script(machine, load.verify_script())
+
+    def recover(self, load, logins):
+        """The target comes up: on the machine in so many of the cases, else
+        its driver on the host.  Then everything is looked at."""
+        if self.draw.random() < logins or not self.site.snapshots.known:
+            self.target_comes_up(load)
+        else:
+            self.site.recover_target(self.disk)
+        self.site.check_map(self.disk)
+        self.site.check_target(self.disk, load)
         self.done["files"] += len(load)
 
     def source_comes_back(self, boots=False):
@@ -125,10 +161,13 @@ class Migrate(Case):
 
     def story(self):
         site, draw = self.site, self.draw
-        self.disk = site.copy(site.released, f"{self.name}.img")
+        site.copy(site.released, self.disk.name)
         for _ in range(min(draw.choice((1, 2, 3, 4)), self.cuts_max)):
+            cut = self.next_cut(share=self.left())
+            first = not self.cuts and site.snapshots.last_before(
+                ["migrate"], cut.kind, cut.number)
             self.run_cut(site.agent("migrate"), r"bootagent: migrate: done",
-                         self.next_cut())
+                         cut, first)
         if draw.random() < 0.3:
             site.rollback(self.disk)
             self.source_comes_back()
@@ -140,8 +179,8 @@ class Migrate(Case):
         if site.status(self.disk)["phase"] != "armed":
             raise Wrong("migrate ended, and the disk is not armed")
         site.check_map(self.disk)
-        if draw.random() < 0.4:
-            self.target_comes_up()
+        if draw.random() < 0.15:
+            self.target_comes_up(Load(draw, []))
             site.check_map(self.disk)
         site.rollback(self.disk)
         self.source_comes_back()
@@ -154,20 +193,24 @@ class Boot(Case):
 
     def story(self):
         site, draw = self.site, self.draw
-        if draw.random() < 0.5 and site.worked.exists():
-            self.disk = site.copy(site.worked, f"{self.name}.img")
-        else:
-            self.disk = site.armed(f"{self.name}.img")
+        again = draw.random() < 0.25 and site.worked.exists()
         boot = site.firmware() if draw.random() < 0.1 else site.target()
         # A third start that does not come up would be rolled back.
         for _ in range(min(draw.choice((1, 2)), self.cuts_max)):
-            self.run_cut(boot, LOGIN, self.next_cut())
-        self.target_comes_up()
-        site.check_map(self.disk)
-        if draw.random() < 0.5:
-            site.check_target(self.disk)
+            later = again or bool(self.cuts)
+            cut = self.next_cut(share=LATER_START if later else 1.0)
+            fresh = not later and "extra" in boot
+            start = fresh and self.last_start(cut)
+            if not start and not self.cuts:
+                self.make_disk(again)
+            self.run_cut(boot, LOGIN, cut, start)
+        self.recover(Load(draw, []), 0.25)
         site.rollback(self.disk)
         self.source_comes_back()
+
+    def last_start(self, cut):
+        return self.site.snapshots.last_before(
+            [name for name, _ in STARTS], cut.kind, cut.number)
 
 
 class Stream(Case):
@@ -178,24 +221,38 @@ class Stream(Case):
 
     def story(self):
         site, draw = self.site, self.draw
-        fresh = draw.random() < 0.7 or not site.worked.exists()
-        self.disk = site.armed(f"{self.name}.img") if fresh else \
-            site.copy(site.worked, f"{self.name}.img")
+        again = draw.random() < 0.2 and site.worked.exists()
         load = Load(draw, victims(site.listing))
-        for _ in range(min(draw.choice((2, 3, 3)), self.cuts_max)):
-            with self.power(site.target()) as (machine, disk):
-                self.log_in(machine)
-                self.verify(machine, load)
-                self.work(machine, disk, load)
-            if len(self.cuts) < self.cuts_max and draw.random() < 0.6:
-                self.run_cut(site.target(), LOGIN, self.next_cut("boot"))
+        for _ in range(min(draw.choice((1, 1, 1, 2)), self.cuts_max)):
+            if self.cuts:
+                self.work_after_login(load)
+            elif again or "shell" not in site.snapshots.known:
+                self.make_disk(again)
+                self.work_after_login(load)
+            else:
+                self.work_in_shell(load)
+            if len(self.cuts) < self.cuts_max and draw.random() < 0.4:
+                self.run_cut(site.target(), LOGIN,
+                             self.next_cut("boot", LATER_START))
             site.check_map(self.disk)
-        self.target_comes_up(load)
-        site.check_target(self.disk)
+        self.recover(load, 0.25)
         if not site.worked.exists():
             site.copy(self.disk, "worked.img")
         site.rollback(self.disk)
         self.source_comes_back()
+
+    def work_after_login(self, load):
+        with self.power(self.site.target()) as (machine, disk):
+            self.log_in(machine)
+            if len(load):
+                self.verify(machine, load)
+            self.work(machine, disk, load)
+
+    def work_in_shell(self, load):
+        boot = self.site.snapshots.resume("shell", self.site.target(),
+                                          self.disk)
+        with self.power(boot) as (machine, disk):
+            self.work(machine, disk, load)
 
     def work(self, machine, disk, load):
         """Load until the power goes."""
@@ -222,15 +279,18 @@ class Rollback(Case):
 
     def story(self):
         site, draw = self.site, self.draw
-        if draw.random() < 0.8 and site.worked.exists():
-            self.disk = site.copy(site.worked, f"{self.name}.img")
-        else:
-            self.disk = site.armed(f"{self.name}.img")
+        worked = draw.random() < 0.8 and site.worked.exists()
+        self.make_disk(worked)
         wished = draw.random() < 0.5
         if wished:
             site.wish_rollback(self.disk)
         for _ in range(min(draw.choice((1, 2, 3, 4)), self.cuts_max)):
-            self.run_cut(*self.way(wished), self.next_cut())
+            cut = self.next_cut(share=self.left())
+            boot, pattern = self.way(wished)
+            first = worked and not wished and not self.cuts
+            self.run_cut(boot, pattern, cut,
+                         first and site.snapshots.last_before(
+                             ["rollback"], cut.kind, cut.number))
         if draw.random() < 0.3:
             self.run_whole(*self.way(wished))
         # Done already: says so, and changes nothing.
@@ -240,7 +300,8 @@ class Rollback(Case):
     def way(self, wished):
         """The target's initramfs knows the wish as long as it is on the disk;
         where it finds no target any more, the firmware comes to the agent."""
-        by_target = wished and self.site.status(self.disk)["rollback_wished"]
+        by_target = wished and \
+            self.site.status(self.disk).get("rollback_wished")
         if by_target and self.draw.random() < 0.7:
             return self.site.target(), r"the old system is back"
         return self.site.agent("rollback"), r"bootagent: rollback: done"

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class PowerDisk:
     """tests/support/serve_volatile, for one time with the power on."""
 
     def __init__(self, program, file):
+        self.file = file
         self._folder = tempfile.mkdtemp(prefix="power-")
         self.uri = f"nbd+unix:///?socket={self._folder}/nbd"
         # It ends when we do, whatever our end is.
@@ -52,8 +54,10 @@ class PowerDisk:
             raise PowerError("serve_volatile ended without a word")
         return json.loads(line)
 
-    def arm(self, cut):
-        self.tell(f"cut-at-{cut.kind} {cut.number} {cut.seed}")
+    def arm(self, cut, before=0):
+        """`before` of them were counted when the power was on the last
+        time."""
+        self.tell(f"cut-at-{cut.kind} {cut.number - before} {cut.seed}")
 
     def settle(self, cut):
         """Off: if the power has not gone by itself, it goes now."""
@@ -89,9 +93,18 @@ def powered(program, file, work, name, **options):
         with Machine(disk.uri, work, name=name, memory="1G",
                      cache="writeback", **options) as machine:
             disk.tell(f"victim {machine.pid}")
+            if "-incoming" in options.get("extra", ()):
+                go_on(machine)
             yield machine, disk
     finally:
         disk.close()
+
+
+def go_on(machine):
+    """A machine that was kept stands still when it is there again."""
+    while machine.qmp.command("query-status")["status"] == "inmigrate":
+        time.sleep(0.05)
+    machine.qmp.command("cont")
 
 
 def runs_until(machine, pattern, timeout, unless=None):

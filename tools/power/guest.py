@@ -2,8 +2,9 @@
 
 import re
 
-# A line "SYNCED ..." comes when what it speaks of must survive.  No path and no
-# block is written twice, so a line that the cut has swallowed misleads nobody.
+# A line "SYNCED ..." comes when what it speaks of must survive.  No path and
+# no block is written twice, so a line that the cut has swallowed misleads
+# nobody.
 FUNCTIONS = r"""
 set -u
 mkdir -p /root/load
@@ -119,6 +120,17 @@ class Load:
 
     def __len__(self):
         return len(self._said)
+
+    def expected(self):
+        """{path: [(first byte, size or -1, digest), ...]}"""
+        files = {}
+        for (what, name), digest in self._said.items():
+            if what == "file":
+                files[name] = [(0, -1, digest)]
+            else:
+                files.setdefault("/root/load/blocks", []).append(
+                    (int(name) * 4096, 4096, digest))
+        return files
 
     def verify_script(self):
         files = [f"{digest}  {name}" for (what, name), digest

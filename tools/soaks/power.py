@@ -10,7 +10,8 @@ from pathlib import Path
 from tools.migration.lab import ROOT, Lab, LabError
 from tools.power.cases import CASES
 from tools.power.disk import PowerError
-from tools.power.site import Site, Wrong, keep
+from tools.power.site import Site, Wrong
+from tools.power.snapshots import Snapshots, make_all
 from tools.power.uncut import measure
 from tools.vm.console import ConsoleError
 from tools.vm.machine import MachineError
@@ -101,9 +102,10 @@ class Soak:
                       f"the same again: tools/soak power --seed "
                       f"{self.options.seed} --phase {case.phase} --only "
                       f"{case.number}; evidence: {evidence}")
+        evidence.mkdir(parents=True, exist_ok=True)
         for path in self.site.work.glob(f"{case.name}.*"):
-            if path.suffix in (".img", ".log"):
-                keep(path, evidence)
+            if path.name.endswith((".before.img", ".log")):
+                path.rename(evidence / path.name)
 
     def count(self, case):
         for cut in case.cuts:
@@ -140,11 +142,14 @@ def main():
             lab.port = int(port.read_text())
         with lab:
             site = Site(lab, say)
+            site.snapshots = Snapshots(site)
             port.write_text(str(lab.port))
             soak = Soak(site, options)
             # Not worth its time for a few.
-            if not site.measured and options.count > 8:
-                measure(site)
+            if options.count > 8:
+                if not site.measured:
+                    measure(site)
+                make_all(site, site.snapshots)
             soak.run()
             site.close()
     except FAILURES as error:
