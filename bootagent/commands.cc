@@ -126,7 +126,9 @@ Result<HttpImageAccess::Options> AccessOptions(const CommandOptions& options) {
   access.servers = options.servers;
   access.public_key_file = options.public_key;
   access.ca_file = options.ca;
-  access.give_up_after = std::chrono::seconds(options.give_up_seconds);
+  access.give_up_after = std::chrono::milliseconds(
+      static_cast<int64_t>(options.give_up_seconds * 1000));
+  access.stall_timeout = std::chrono::milliseconds(options.stall_timeout_ms);
   if (!options.image.empty()) {
     auto image = ParseImageReference(options.image);
     if (!image) return image.error();
@@ -247,6 +249,7 @@ Status RunMigrate(CommandOptions options) {
   MigrateOptions migrate;
   migrate.image_name = access_options->image.name;
   migrate.image_version = access_options->image.version;
+  migrate.min_version = access_options->min_version;
   migrate.plan = *plan_options;
   migrate.strings = {options.servers, options.network};
   migrate.serial = options.serial;

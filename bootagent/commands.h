@@ -31,7 +31,8 @@ struct CommandOptions {
   std::string stop_at;
   std::optional<uint64_t> headroom_bytes;
   uint32_t batch_chunks = 64;
-  uint32_t give_up_seconds = 300;
+  double give_up_seconds = 300;
+  uint32_t stall_timeout_ms = 15000;
   bool offline = false;
   std::optional<uint32_t> if_unhealthy;  // boots
 };

@@ -19,6 +19,7 @@ Task<Result<ManifestFile>> HttpImageAccess::FetchManifest() {
   client.servers = options_.servers;
   client.curl.ca_file = options_.ca_file;
   client.min_version = options_.min_version;
+  client.stall_timeout = options_.stall_timeout;
   auto fetched = RepositoryClient(client).Fetch(options_.image, keys);
   if (!fetched) co_return fetched.error();
   co_return ManifestFile{
@@ -34,6 +35,7 @@ Result<ChunkSource*> HttpImageAccess::Source(
   options.servers = options_.servers.empty() ? known_servers : options_.servers;
   options.curl.ca_file = options_.ca_file;
   options.give_up_after = options_.give_up_after;
+  options.stall_timeout = options_.stall_timeout;
   source_digest_ = manifest->digest();
   auto source =
       HttpChunkSource::Create(executor_, std::move(manifest), options);

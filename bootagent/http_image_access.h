@@ -24,6 +24,7 @@ class HttpImageAccess final : public ImageAccess {
     uint64_t min_version = 0;
     // How long nothing may come before kUnavailable.
     std::chrono::milliseconds give_up_after{5 * 60 * 1000};
+    std::chrono::milliseconds stall_timeout{15000};
   };
   HttpImageAccess(Executor& executor, Options options)
       : executor_(executor), options_(std::move(options)) {}

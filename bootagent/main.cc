@@ -2,6 +2,7 @@
 #include <functional>
 #include <iostream>
 
+#include "blockmap/image/least_rights.h"
 #include "bootagent/commands.h"
 
 // Options, wiring and exit codes; no decisions.
@@ -22,6 +23,8 @@ void AddDisk(CLI::App& command, CommandOptions& options) {
 
 void AddTuning(CLI::App& command, CommandOptions& options) {
   command.add_option("--give-up", options.give_up_seconds)->group("");
+  command.add_option("--stall-timeout-ms", options.stall_timeout_ms)
+      ->group("");
   command.add_option("--batch-chunks", options.batch_chunks)
       ->group("")
       ->check(CLI::Range(1, 1024));
@@ -34,7 +37,9 @@ void AddImage(CLI::App& command, CommandOptions& options) {
   command.add_option("--image", options.image, "NAME or NAME:VERSION");
   command.add_option("--pubkey", options.public_key,
                      "PEM file of the key that must have signed the image");
-  command.add_option("--ca", options.ca, "PEM file of certificates to trust");
+  command.add_option("--ca", options.ca,
+                     "PEM file of the authorities that may have signed the "
+                     "server's certificate, and no others");
   command.add_option("--min-version", options.min_version,
                      "refuse images older than this");
   command.add_option("--region", options.region,
@@ -124,6 +129,7 @@ void DefineOthers(CLI::App& app, Parsed& parsed) {
 }
 
 int Main(int argc, char** argv) {
+  ForbidNewRights();
   CLI::App app(
       "Moves a computer from the system on its disk to an image, and back.",
       "bootagent");

@@ -82,6 +82,13 @@ Status Migration::CheckSameImage() const {
       options_.image_name.empty() || options_.image_name == content.name;
   const bool same_version = options_.image_version.empty() ||
                             options_.image_version == content.version;
+  if (image_.manifest->version() < options_.min_version) {
+    return Error{ErrorCode::kRefused,
+                 "the disk is on its way to " + content.name + " " +
+                     content.version +
+                     ", which is older than the lowest version that is "
+                     "allowed; roll it back"};
+  }
   if (same_name && same_version) return OkStatus();
   return Error{ErrorCode::kRefused, "the disk is on its way to " +
                                         content.name + " " + content.version +

@@ -1,6 +1,7 @@
 #ifndef BOOTAGENT_MIGRATE_H_
 #define BOOTAGENT_MIGRATE_H_
 
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -27,6 +28,8 @@ namespace bootstream {
 struct MigrateOptions {
   std::string image_name;
   std::string image_version;  // empty: the latest
+  // Lower versions are refused, also one that is under way; 0: none.
+  uint64_t min_version = 0;
   PlanOptions plan;
   MigrationStrings strings;
   std::string serial;  // for a disk file

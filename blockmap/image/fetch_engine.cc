@@ -4,11 +4,18 @@
 #include <cstring>
 #include <utility>
 
+#include "blockmap/image/least_rights.h"
+
 namespace bootstream {
 namespace {
 
 constexpr std::chrono::milliseconds kGiveUpCheckInterval(20);
 constexpr std::chrono::milliseconds kPollMax(1000);
+
+FetchOptions CountingDates(FetchOptions options, std::atomic<uint64_t>& count) {
+  options.curl.dated_certificates = &count;
+  return options;
+}
 
 AlignedBuffer CopyOf(const AlignedBuffer& buffer) {
   AlignedBuffer copy(buffer.size());
@@ -20,13 +27,13 @@ AlignedBuffer CopyOf(const AlignedBuffer& buffer) {
 
 FetchEngine::FetchEngine(FetchOptions options, std::vector<PackFile> packs,
                          Deliver deliver)
-    : options_(std::move(options)),
+    : options_(CountingDates(std::move(options), dated_certificates_)),
       packs_(std::move(packs)),
       deliver_(std::move(deliver)),
       multi_(curl_multi_init()),
       last_progress_ns_(Now().count()),
       random_(std::random_device()()),
-      servers_(options_.servers, random_) {
+      servers_(options_.servers, random_, options_.back_off_max) {
   if (!multi_) std::abort();
   curl_multi_setopt(multi_.get(), CURLMOPT_MAXCONNECTS,
                     static_cast<long>(options_.requests_max));
@@ -104,10 +111,13 @@ void FetchEngine::SetBackfillPaused(bool paused) {
 
 FetchStatistics FetchEngine::statistics() const {
   const std::lock_guard lock(mutex_);
-  return statistics_;
+  FetchStatistics statistics = statistics_;
+  statistics.dated_certificates = dated_certificates_;
+  return statistics;
 }
 
 void FetchEngine::Run() {
+  DropRightsOfThisThread();
   while (!stopping_) {
     RunPosted();
     GiveUp();
@@ -255,46 +265,51 @@ void FetchEngine::End(HttpTransfer* transfer, CURLcode code, const char* why) {
   transfers_.erase(found);
   CountReceived(*ended);
   curl_multi_remove_handle(multi_.get(), ended->handle());
-  std::string reason;
-  const auto outcome = ended->Judge(code, reason);
-  if (why != nullptr) reason += std::string(" (") + why + ")";
+  HttpTransfer::Verdict verdict = ended->Judge(code, options_.curl);
+  if (why != nullptr) verdict.why += std::string(" (") + why + ")";
   idle_.push_back(ended->TakeHandle());
-  if (outcome == HttpTransfer::Outcome::kDone) {
-    return servers_.Succeeded(ended->server());
+  if (ended->whole_file()) {
+    const std::lock_guard lock(mutex_);
+    ++statistics_.whole_files;
   }
-  NoteFailure(reason);
-  if (outcome == HttpTransfer::Outcome::kServerFailed) {
-    servers_.Failed(ended->server(), Now());
+  if (verdict.outcome == HttpTransfer::Outcome::kDone) {
+    servers_.Succeeded(ended->server());
+    // Another one may know ranges.
+    if (ended->whole_file()) servers_.Disappointed(ended->server());
+    return;
+  }
+  NoteFailure(verdict.trouble, verdict.why);
+  if (verdict.outcome == HttpTransfer::Outcome::kServerFailed) {
+    servers_.Failed(ended->server(), Now(), verdict.retry_after);
     for (auto& frame : ended->TakeRest()) queue_.Add(std::move(frame));
     return;
   }
   servers_.Disappointed(ended->server());
   for (auto& frame : ended->TakeRest()) {
-    FrameFailed(std::move(frame), ended->server(), false, reason);
+    frame.corrupt = false;
+    FrameFailed(std::move(frame), ended->server());
   }
 }
 
-void FetchEngine::NoteFailure(const std::string& why) {
+void FetchEngine::NoteFailure(FetchTrouble trouble, const std::string& why) {
   const std::lock_guard lock(mutex_);
   ++statistics_.retries;
+  ++statistics_.troubles[static_cast<size_t>(trouble)];
   statistics_.waiting = true;
   statistics_.last_failure = why;
 }
 
-void FetchEngine::FrameFailed(WantedFrame frame, size_t server, bool corrupt,
-                              const std::string& why) {
+void FetchEngine::FrameFailed(WantedFrame frame, size_t server) {
   const Duration now = Now();
   if (frame.failures++ == 0) frame.first_failure = now;
   frame.avoid_server = server;
-  frame.corrupt = corrupt;
   // Every server is asked once before the first pause.
   if (frame.failures >= servers_.size()) {
     frame.not_before =
         now +
         BackOff(frame.failures - static_cast<uint32_t>(servers_.size()) + 1,
-                random_);
+                random_, options_.back_off_max);
   }
-  if (corrupt) NoteFailure(why);
   queue_.Add(std::move(frame));
 }
 
@@ -307,13 +322,16 @@ void FetchEngine::OnContent(FrameWorkers::Job job,
   {
     const std::lock_guard lock(mutex_);
     ++statistics_.digest_mismatches;
+    statistics_.bytes_refused += job.frame.key.packed_bytes;
   }
   // Shared, as std::function wants to be copied.
   auto shared = std::make_shared<FrameWorkers::Job>(std::move(job));
   Post([this, shared, why = content.error().message] {
     const std::string text = servers_.url(shared->server) +
                              packs_[shared->frame.key.pack].path + ": " + why;
-    FrameFailed(std::move(shared->frame), shared->server, true, text);
+    NoteFailure(FetchTrouble::kDigest, text);
+    shared->frame.corrupt = true;
+    FrameFailed(std::move(shared->frame), shared->server);
   });
 }
 

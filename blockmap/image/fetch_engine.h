@@ -31,6 +31,8 @@ struct FetchOptions {
   uint64_t backfill_bytes_max = 8 << 20;
   unsigned worker_count = 2;
   std::chrono::milliseconds stall_timeout{15000};
+  // The longest pause after failures.
+  std::chrono::milliseconds back_off_max = kBackOffMax;
   // Nothing: wait without end.
   std::optional<std::chrono::milliseconds> give_up_after;
 };
@@ -88,13 +90,13 @@ class FetchEngine {
   void CountReceived(HttpTransfer& transfer);
   int TimeoutMs() const;
 
-  void FrameFailed(WantedFrame frame, size_t server, bool corrupt,
-                   const std::string& why);
-  void NoteFailure(const std::string& why);
+  void FrameFailed(WantedFrame frame, size_t server);
+  void NoteFailure(FetchTrouble trouble, const std::string& why);
   // On a worker's thread.
   void OnContent(FrameWorkers::Job job, Result<AlignedBuffer> content);
   void DeliverAll(const WantedFrame& frame, Result<AlignedBuffer> content);
 
+  std::atomic<uint64_t> dated_certificates_{0};
   const FetchOptions options_;
   const std::vector<PackFile> packs_;
   const Deliver deliver_;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "blockmap/image/least_rights.h"
 #include "blockmap/image/pack.h"
 
 namespace bootstream {
@@ -37,6 +38,7 @@ void FrameWorkers::Add(Job job) {
 }
 
 void FrameWorkers::Run() {
+  DropRightsOfThisThread();
   FrameDecoder decoder;
   while (true) {
     Job job;

@@ -12,6 +12,15 @@
 namespace bootstream {
 namespace {
 
+// Fewer bytes than these in a whole time-out are a stall, not a transfer.
+constexpr size_t kTrickleBytes = 4096;
+// Longer pauses that a server asks for are not kept.
+constexpr std::chrono::seconds kRetryAfterMax(60);
+
+bool IsForLater(long status) {
+  return status >= 500 || status == 408 || status == 429;
+}
+
 // The value of header `line` if its name is `name`.
 bool HeaderIs(std::string_view line, std::string_view name,
               std::string_view& value) {
@@ -46,7 +55,8 @@ HttpTransfer::HttpTransfer(CurlHandle easy, Request request,
   if (request_.past_caches) {
     headers_.reset(curl_slist_append(nullptr, "Cache-Control: no-cache"));
   }
-  curl_easy_setopt(it, CURLOPT_URL, request_.url.c_str());
+  SetUrl(it, request_.url);
+  curl_easy_setopt(it, CURLOPT_ERRORBUFFER, detail_.data());
   curl_easy_setopt(it, CURLOPT_RANGE, range.c_str());
   curl_easy_setopt(it, CURLOPT_HTTPHEADER, headers_.get());
   curl_easy_setopt(it, CURLOPT_HEADERFUNCTION, &HttpTransfer::OnHeader);
@@ -59,8 +69,24 @@ HttpTransfer::HttpTransfer(CurlHandle easy, Request request,
 
 size_t HttpTransfer::OnHeader(char* data, size_t size, size_t count,
                               void* self) {
-  static_cast<HttpTransfer*>(self)->Header({data, size * count});
-  return size * count;
+  const std::string_view line(data, size * count);
+  return static_cast<HttpTransfer*>(self)->Header(line) ? line.size() : 0;
+}
+
+CurlHandle HttpTransfer::TakeHandle() {
+  curl_easy_setopt(easy_.get(), CURLOPT_ERRORBUFFER, nullptr);
+  return std::move(easy_);
+}
+
+bool HttpTransfer::whole_file() const {
+  return whole_ && size() < request_.pack_bytes;
+}
+
+void HttpTransfer::Heard(size_t bytes) {
+  heard_ += bytes;
+  if (heard_ < kTrickleBytes) return;
+  heard_ = 0;
+  last_activity_ = now_;
 }
 
 size_t HttpTransfer::OnBody(char* data, size_t size, size_t count, void* self) {
@@ -68,8 +94,10 @@ size_t HttpTransfer::OnBody(char* data, size_t size, size_t count, void* self) {
   return static_cast<HttpTransfer*>(self)->Body(std::as_bytes(bytes));
 }
 
-void HttpTransfer::Header(std::string_view line) {
-  last_activity_ = now_;
+bool HttpTransfer::Header(std::string_view line) {
+  Heard(line.size());
+  header_bytes_ += line.size();
+  if (header_bytes_ > kHeaderBytesMax) return Refuse("endless headers");
   std::string_view value;
   if (line.starts_with("HTTP/")) {  // a new reply, after a redirect
     content_range_.clear();
@@ -79,6 +107,7 @@ void HttpTransfer::Header(std::string_view line) {
   } else if (HeaderIs(line, "Content-Encoding", value)) {
     encoded_ = value != "identity";
   }
+  return true;
 }
 
 bool HttpTransfer::Refuse(std::string why) {
@@ -101,6 +130,7 @@ bool HttpTransfer::AcceptReply() {
                   " bytes instead of " + std::to_string(expected));
   }
   if (status == 200) {
+    whole_ = true;
     position_ = 0;
     return length >= 0 || Refuse("a whole file of unknown length");
   }
@@ -118,7 +148,7 @@ size_t HttpTransfer::Body(std::span<const std::byte> data) {
     paused_ = true;
     return CURL_WRITEFUNC_PAUSE;
   }
-  last_activity_ = now_;
+  Heard(data.size());
   if (!accepted_) {
     if (!AcceptReply()) return 0;
     accepted_ = true;
@@ -155,28 +185,46 @@ bool HttpTransfer::Cut(std::span<const std::byte> data) {
   return true;
 }
 
-HttpTransfer::Outcome HttpTransfer::Judge(CURLcode code,
-                                          std::string& why) const {
+HttpTransfer::Verdict HttpTransfer::Judge(CURLcode code,
+                                          const CurlSettings& settings) const {
   // Frames that came are good or not by their digest; extra bytes after them
   // were not looked at.
-  if (complete_) return Outcome::kDone;
+  Verdict verdict;
+  if (complete_) return verdict;
+  verdict.outcome = Outcome::kServerFailed;
+  verdict.why = request_.url + ": ";
   long status = 0;
   curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status);
-  why = request_.url + ": ";
-  if (!refusal_.empty()) {
-    why += refusal_;
-    return status >= 500 ? Outcome::kServerFailed : Outcome::kWrongReply;
+  const bool answered = code == CURLE_OK || !refusal_.empty();
+  if (answered && status >= 300) {
+    verdict.trouble = FetchTrouble::kStatus;
+    verdict.why += "status " + std::to_string(status);
+    if (!IsForLater(status)) verdict.outcome = Outcome::kWrongReply;
+    curl_off_t seconds = 0;
+    curl_easy_getinfo(easy_.get(), CURLINFO_RETRY_AFTER, &seconds);
+    verdict.retry_after =
+        std::clamp(std::chrono::seconds(seconds), std::chrono::seconds(0),
+                   kRetryAfterMax);
+  } else if (!refusal_.empty()) {
+    verdict.trouble = FetchTrouble::kWrongReply;
+    verdict.why += refusal_;
+    verdict.outcome = Outcome::kWrongReply;
+  } else if (code == CURLE_OK || code == CURLE_PARTIAL_FILE) {
+    verdict.trouble = FetchTrouble::kShortReply;
+    verdict.why += "the reply ended early";
+  } else if (code == CURLE_TOO_MANY_REDIRECTS ||
+             code == CURLE_UNSUPPORTED_PROTOCOL) {
+    verdict.trouble = FetchTrouble::kWrongReply;
+    verdict.why += "redirects that are not followed";
+    verdict.outcome = Outcome::kWrongReply;
+  } else {
+    verdict.trouble = IsCertificateTrouble(code) ? FetchTrouble::kCertificate
+                      : code == CURLE_OPERATION_TIMEDOUT
+                          ? FetchTrouble::kStall
+                          : FetchTrouble::kConnection;
+    verdict.why += DescribeCurlError(code, detail_.data(), settings);
   }
-  if (code != CURLE_OK) {
-    why += curl_easy_strerror(code);
-    return Outcome::kServerFailed;
-  }
-  if (status >= 300) {  // without a body
-    why += "status " + std::to_string(status);
-    return status >= 500 ? Outcome::kServerFailed : Outcome::kWrongReply;
-  }
-  why += "the reply ended early";
-  return Outcome::kServerFailed;
+  return verdict;
 }
 
 std::vector<WantedFrame> HttpTransfer::TakeRest() {
@@ -190,6 +238,7 @@ std::vector<WantedFrame> HttpTransfer::TakeRest() {
 
 void HttpTransfer::Hold(bool hold, Executor::Duration now) {
   held_ = hold;
+  heard_ = 0;
   last_activity_ = now;
   SetNow(now);
   // Continuing may hand data to Body at once.

@@ -1,6 +1,8 @@
 #ifndef BLOCKMAP_IMAGE_HTTP_TRANSFER_H_
 #define BLOCKMAP_IMAGE_HTTP_TRANSFER_H_
 
+#include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -15,7 +17,8 @@ namespace bootstream {
 
 // One Range request under way, and the frames that are cut out of its body as
 // it arrives.  Taken is only status 206 with exactly the range asked for, or
-// status 200 that says it is the whole pack; never is more kept than one frame.
+// status 200 that says it is the whole pack; never is more kept than one frame,
+// nor more looked at than what was asked for and kHeaderBytesMax of headers.
 // The network thread's.
 class HttpTransfer {
  public:
@@ -29,8 +32,15 @@ class HttpTransfer {
   };
   enum class Outcome {
     kDone,
-    kServerFailed,  // no connection, a break, 5xx: it may be back later
+    kServerFailed,  // no connection, a break, 429, 5xx: it may be back later
     kWrongReply,    // it works, and answers something else
+  };
+  // How it ended; the rest matters if it was not kDone.
+  struct Verdict {
+    Outcome outcome = Outcome::kDone;
+    FetchTrouble trouble = FetchTrouble::kConnection;
+    std::string why;                     // for people
+    std::chrono::seconds retry_after{0};  // what the server asked for
   };
   // A frame has arrived whole.
   using OnFrame = std::function<void(WantedFrame, std::vector<std::byte>)>;
@@ -43,16 +53,18 @@ class HttpTransfer {
   HttpTransfer& operator=(const HttpTransfer&) = delete;
 
   CURL* handle() const { return easy_.get(); }
-  CurlHandle TakeHandle() { return std::move(easy_); }
-  // Judge how it ended; `why` says it for people if it was not kDone.
-  Outcome Judge(CURLcode code, std::string& why) const;
+  CurlHandle TakeHandle();
+  Verdict Judge(CURLcode code, const CurlSettings& settings) const;
   // Frames that have not arrived.
   std::vector<WantedFrame> TakeRest();
 
   // While held no byte is taken from the socket.
   void Hold(bool hold, Executor::Duration now);
   bool held() const { return held_; }
-  // The last time something arrived; now, while held.
+  // True if the reply was more than was asked for: the whole pack.
+  bool whole_file() const;
+  // The last time something arrived that is worth the name: a trickle of a few
+  // bytes is none.  Now, while held.
   Executor::Duration last_activity() const { return last_activity_; }
   void SetNow(Executor::Duration now) { now_ = now; }
   bool Promote(const FrameKey& key, FetchClass fetch_class);
@@ -66,7 +78,8 @@ class HttpTransfer {
  private:
   static size_t OnHeader(char* data, size_t size, size_t count, void* self);
   static size_t OnBody(char* data, size_t size, size_t count, void* self);
-  void Header(std::string_view line);
+  bool Header(std::string_view line);
+  void Heard(size_t bytes);
   size_t Body(std::span<const std::byte> data);
   // Is the reply one whose body we want?  Sets position_.
   bool AcceptReply();
@@ -80,16 +93,20 @@ class HttpTransfer {
   const uint64_t begin_;
   const uint64_t end_;
   std::string content_range_;
+  size_t header_bytes_ = 0;
   bool encoded_ = false;
   bool accepted_ = false;
   bool held_ = false;
   bool paused_ = false;  // curl was told so
   bool complete_ = false;
+  bool whole_ = false;
   std::string refusal_;
   uint64_t position_ = 0;  // in the pack, of the next byte of the body
   uint64_t received_ = 0;
   size_t next_ = 0;  // frame being filled
   std::vector<std::byte> current_;
+  std::array<char, CURL_ERROR_SIZE> detail_{};
+  size_t heard_ = 0;  // bytes since last_activity_
   Executor::Duration now_;
   Executor::Duration last_activity_;
 };

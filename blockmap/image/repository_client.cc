@@ -1,5 +1,8 @@
 #include "blockmap/image/repository_client.h"
 
+#include <strings.h>
+
+#include <array>
 #include <utility>
 
 #include "blockmap/image/latest.h"
@@ -7,14 +10,40 @@
 namespace bootstream {
 namespace {
 
+// Below this rate a transfer stalls.
+constexpr long kTrickleBytesPerSecond = 256;
+
 struct Body {
+  CURL* easy = nullptr;
   std::vector<std::byte> bytes;
   uint64_t bytes_max = 0;
+  size_t header_bytes = 0;
+  bool encoded = false;
   bool too_long = false;
+  long status = 0;  // of a reply that is not taken
 };
+
+size_t ReadHeader(char* data, size_t size, size_t count, void* user) {
+  auto& body = *static_cast<Body*>(user);
+  const std::string_view line(data, size * count);
+  body.header_bytes += line.size();
+  constexpr std::string_view kEncoding = "content-encoding:";
+  if (line.size() > kEncoding.size() &&
+      ::strncasecmp(line.data(), kEncoding.data(), kEncoding.size()) == 0) {
+    body.encoded = line.find("identity") == std::string_view::npos;
+  }
+  body.too_long = body.header_bytes > kHeaderBytesMax;
+  return body.too_long ? 0 : line.size();
+}
 
 size_t Collect(char* data, size_t size, size_t count, void* user) {
   auto& body = *static_cast<Body*>(user);
+  long status = 0;
+  curl_easy_getinfo(body.easy, CURLINFO_RESPONSE_CODE, &status);
+  if (status != 200 || body.encoded) {
+    body.status = status;
+    return 0;
+  }
   if (size * count > body.bytes_max - body.bytes.size()) {
     body.too_long = true;
     return 0;
@@ -80,26 +109,50 @@ Result<std::vector<std::byte>> RepositoryClient::Get(const std::string& url,
   Body body;
   body.bytes_max = bytes_max;
   CURL* const it = easy.get();
-  curl_easy_setopt(it, CURLOPT_URL, url.c_str());
+  std::array<char, CURL_ERROR_SIZE> detail{};
+  body.easy = it;
+  SetUrl(it, url);
+  curl_easy_setopt(it, CURLOPT_ERRORBUFFER, detail.data());
+  curl_easy_setopt(it, CURLOPT_HEADERFUNCTION, &ReadHeader);
+  curl_easy_setopt(it, CURLOPT_HEADERDATA, &body);
   curl_easy_setopt(it, CURLOPT_WRITEFUNCTION, &Collect);
   curl_easy_setopt(it, CURLOPT_WRITEDATA, &body);
+  curl_easy_setopt(it, CURLOPT_MAXFILESIZE_LARGE,
+                   static_cast<curl_off_t>(bytes_max));
+  curl_easy_setopt(it, CURLOPT_LOW_SPEED_LIMIT, kTrickleBytesPerSecond);
+  curl_easy_setopt(
+      it, CURLOPT_LOW_SPEED_TIME,
+      static_cast<long>(std::chrono::ceil<std::chrono::seconds>(
+                            options_.stall_timeout)
+                            .count()));
   curl_easy_setopt(it, CURLOPT_TIMEOUT_MS,
                    static_cast<long>(options_.timeout.count()));
   curl_easy_setopt(it, CURLOPT_FAILONERROR, 1L);
   const CURLcode code = curl_easy_perform(it);
-  if (body.too_long) {
+  if (body.too_long || code == CURLE_FILESIZE_EXCEEDED) {
     return Error{ErrorCode::kCorrupt, url + " is longer than it can be"};
   }
-  if (code == CURLE_OK) return std::move(body.bytes);
+  if (body.status != 0) {
+    return Error{ErrorCode::kCorrupt,
+                 url + (body.encoded ? ": the reply is encoded, which was not "
+                                       "asked for"
+                                     : ": a reply with status " +
+                                           std::to_string(body.status) +
+                                           " is not the whole file")};
+  }
   long status = 0;
   curl_easy_getinfo(it, CURLINFO_RESPONSE_CODE, &status);
-  if (code == CURLE_HTTP_RETURNED_ERROR) {
+  if (code == CURLE_OK && status == 200) return std::move(body.bytes);
+  if (code == CURLE_OK || code == CURLE_HTTP_RETURNED_ERROR) {
     const bool missing = status == 404 || status == 410;
     return Error{
         missing ? ErrorCode::kNotFound : ErrorCode::kUnavailable,
         url + ": the server answers with status " + std::to_string(status)};
   }
-  return Error{ErrorCode::kUnavailable, url + ": " + curl_easy_strerror(code)};
+  return Error{
+      IsCertificateTrouble(code) ? ErrorCode::kRefused
+                                 : ErrorCode::kUnavailable,
+      url + ": " + DescribeCurlError(code, detail.data(), options_.curl)};
 }
 
 template <typename Ask>

@@ -32,13 +32,17 @@ struct FetchedManifest {
 //
 // Every error is one sentence for people.  kUnavailable: no server answers;
 // kNotFound: the image or version is on none of them; kRefused: not signed by a
-// trusted key, or older than `min_version`; kCorrupt: altered or malformed.
+// trusted key, older than `min_version`, or a server whose certificate is not
+// good; kCorrupt: altered or malformed.
 class RepositoryClient {
  public:
   struct Options {
     std::vector<std::string> servers;  // repositories, tried in order
     CurlSettings curl;
-    std::chrono::milliseconds timeout{60000};  // of one file
+    // A server from which next to nothing comes for so long is given up;
+    // whole seconds.
+    std::chrono::milliseconds stall_timeout{15000};
+    std::chrono::milliseconds timeout{3600000};  // of one file, in any case
     uint64_t manifest_bytes_max = 256 << 20;
     // Versions below are refused; 0: none.
     uint64_t min_version = 0;

@@ -6,19 +6,20 @@ namespace bootstream {
 namespace {
 
 constexpr std::chrono::milliseconds kBackOffFirst(200);
-constexpr std::chrono::milliseconds kBackOffMax(15000);
 
 }  // namespace
 
-Executor::Duration BackOff(uint32_t failures, std::mt19937_64& random) {
+Executor::Duration BackOff(uint32_t failures, std::mt19937_64& random,
+                           std::chrono::milliseconds max) {
   const uint32_t doublings = std::min(failures > 0 ? failures - 1 : 0, 16U);
-  const auto full = std::min(kBackOffFirst * (1 << doublings), kBackOffMax);
+  const auto full = std::min(kBackOffFirst * (1 << doublings), max);
   std::uniform_int_distribution<int64_t> spread(full.count() / 2, full.count());
   return std::chrono::milliseconds(spread(random));
 }
 
-ServerList::ServerList(std::vector<std::string> urls, std::mt19937_64& random)
-    : random_(random) {
+ServerList::ServerList(std::vector<std::string> urls, std::mt19937_64& random,
+                       std::chrono::milliseconds back_off_max)
+    : random_(random), back_off_max_(back_off_max) {
   for (std::string& url : urls) {
     if (!url.ends_with('/')) url += '/';
     servers_.push_back(Server{std::move(url), 0, Duration(0)});
@@ -36,12 +37,16 @@ std::optional<size_t> ServerList::Pick(Duration now, size_t avoid) const {
   return last_resort;
 }
 
-void ServerList::Failed(size_t server, Duration now) {
+void ServerList::Failed(size_t server, Duration now, Duration pause) {
   Server& it = servers_[server];
   // Several requests of one outage are one failure.
-  if (it.not_before > now) return;
+  if (it.not_before > now) {
+    it.not_before = std::max(it.not_before, now + pause);
+    return;
+  }
   ++it.failures;
-  it.not_before = now + BackOff(it.failures, random_);
+  it.not_before =
+      now + std::max(pause, BackOff(it.failures, random_, back_off_max_));
   Disappointed(server);
 }
 

@@ -1,6 +1,7 @@
 #ifndef BLOCKMAP_IMAGE_SERVER_LIST_H_
 #define BLOCKMAP_IMAGE_SERVER_LIST_H_
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <random>
@@ -11,21 +12,26 @@
 
 namespace bootstream {
 
+inline constexpr std::chrono::milliseconds kBackOffMax{15000};
+
 // How long to wait after the n-th failure in a row (n from 1): 0.2 s, doubling
-// up to 15 s, of which a random half is left out so that clients spread.
-Executor::Duration BackOff(uint32_t failures, std::mt19937_64& random);
+// up to `max`, of which a random half is left out so that clients spread.
+Executor::Duration BackOff(uint32_t failures, std::mt19937_64& random,
+                           std::chrono::milliseconds max = kBackOffMax);
 
 // Servers with the same content, and which of them to ask now.  One thread.
 class ServerList {
  public:
   using Duration = Executor::Duration;
-  ServerList(std::vector<std::string> urls, std::mt19937_64& random);
+  ServerList(std::vector<std::string> urls, std::mt19937_64& random,
+             std::chrono::milliseconds back_off_max = kBackOffMax);
 
   // The preferred one that is not backing off; `avoid` only if nothing else is
   // left.  Nothing if all are backing off.
   std::optional<size_t> Pick(Duration now, size_t avoid) const;
-  // The server as a whole does not work.
-  void Failed(size_t server, Duration now);
+  // The server as a whole does not work, and is left alone for a while, at
+  // least for `pause`.
+  void Failed(size_t server, Duration now, Duration pause = Duration(0));
   // It answered, but not with what we need: prefer the next one.
   void Disappointed(size_t server);
   void Succeeded(size_t server);
@@ -43,6 +49,7 @@ class ServerList {
   std::vector<Server> servers_;
   size_t preferred_ = 0;
   std::mt19937_64& random_;
+  std::chrono::milliseconds back_off_max_;
 };
 
 }  // namespace bootstream

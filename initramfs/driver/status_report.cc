@@ -50,11 +50,19 @@ json RegionReport(const Region& region) {
 }
 
 json SourceReport(const FetchStatistics& source) {
+  json troubles = json::object();
+  for (size_t i = 0; i < source.troubles.size(); ++i) {
+    troubles[std::string(kFetchTroubleNames[i])] = source.troubles[i];
+  }
   return {{"requests", source.requests},
           {"bytes_received", source.bytes_received},
+          {"bytes_refused", source.bytes_refused},
           {"chunks_delivered", source.chunks_delivered},
           {"digest_mismatches", source.digest_mismatches},
           {"retries", source.retries},
+          {"troubles", std::move(troubles)},
+          {"whole_files", source.whole_files},
+          {"dated_certificates", source.dated_certificates},
           {"waiting", source.waiting},
           {"failure", source.last_failure}};
 }
@@ -68,6 +76,7 @@ json EngineReport(const EngineStatistics& engine) {
           {"prefetched_chunks", engine.prefetched_chunks},
           {"evicted_chunks", engine.evicted_chunks},
           {"healed_chunks", engine.healed_chunks},
+          {"io_errors", engine.io_errors},
           {"patches", engine.patches},
           {"intents", engine.intents}};
 }

@@ -2,8 +2,10 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -24,6 +26,23 @@ bool SendAll(int fd, const void* data, size_t size) {
   return true;
 }
 
+// Until the other side, or Stop, ends it.
+bool WaitForTheEnd(int fd) {
+  char byte = 0;
+  while (::recv(fd, &byte, 1, 0) > 0) {
+  }
+  return false;
+}
+
+// The same, with a byte now and then.
+bool Trickle(int fd) {
+  while (SendAll(fd, "x", 1)) {
+    pollfd closed{fd, POLLIN, 0};
+    if (::poll(&closed, 1, 5) != 0) return false;
+  }
+  return false;
+}
+
 }  // namespace
 
 TestHttpServer::TestHttpServer() {
@@ -37,6 +56,12 @@ void TestHttpServer::Put(const std::string& path,
                          std::vector<std::byte> bytes) {
   const std::lock_guard lock(mutex_);
   files_[path] = std::move(bytes);
+}
+
+std::vector<std::byte> TestHttpServer::Get(const std::string& path) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = files_.find(path);
+  return found == files_.end() ? std::vector<std::byte>() : found->second;
 }
 
 void TestHttpServer::SetFault(std::function<Fault(const Request&)> fault) {
@@ -148,48 +173,90 @@ bool TestHttpServer::ReadRequest(int fd, std::string& pending,
   return true;
 }
 
+void TestHttpServer::SetRedirect(std::string base) {
+  const std::lock_guard lock(mutex_);
+  redirect_ = std::move(base);
+}
+
 bool TestHttpServer::Answer(int fd, const Request& request, Fault fault) {
-  std::vector<std::byte> file;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = files_.find(request.path);
-    if (found == files_.end()) {
-      if (fault == Fault::kNone) fault = Fault::kNotFound;
-    } else {
-      file = found->second;
-    }
+  const std::vector<std::byte> file = FileFor(request, fault);
+  switch (fault) {
+    case Fault::kHangUp:
+    case Fault::kSilent:
+    case Fault::kNotFound:
+    case Fault::kTooMany:
+    case Fault::kError:
+    case Fault::kUnavailable:
+    case Fault::kEndlessHeaders:
+    case Fault::kRedirect:
+      return AnswerWithout(fd, request, fault);
+    default:
+      return AnswerWith(fd, request, fault, file);
   }
-  const auto hang = [fd] {  // until the other side, or Stop, ends it
-    char byte = 0;
-    while (::recv(fd, &byte, 1, 0) > 0) {
-    }
-    return false;
-  };
+}
+
+// What lies at the request's path; a fault instead if there is nothing.
+std::vector<std::byte> TestHttpServer::FileFor(const Request& request,
+                                               Fault& fault) {
+  const std::lock_guard lock(mutex_);
+  const auto found = files_.find(request.path);
+  if (found == files_.end()) {
+    if (fault != Fault::kRedirect) fault = Fault::kNotFound;
+    return {};
+  }
+  std::vector<std::byte> file = found->second;
+  if (fault == Fault::kOtherFile) std::reverse(file.begin(), file.end());
+  return file;
+}
+
+// Answers that have none of the file in them.
+bool TestHttpServer::AnswerWithout(int fd, const Request& request,
+                                   Fault fault) {
   if (fault == Fault::kHangUp) return false;
-  if (fault == Fault::kSilent) return hang();
-  if (fault == Fault::kNotFound || fault == Fault::kUnavailable) {
-    const std::string reply =
-        std::string("HTTP/1.1 ") +
-        (fault == Fault::kNotFound ? "404 Not Found" : "503 Busy") +
-        "\r\nContent-Length: 6\r\n\r\nsorry\n";
-    return SendAll(fd, reply.data(), reply.size());
+  if (fault == Fault::kSilent) return WaitForTheEnd(fd);
+  std::string head = "HTTP/1.1 ";
+  if (fault == Fault::kEndlessHeaders) {
+    head += "206 Partial Content\r\n";
+    const std::string line = "X-More: " + std::string(1000, 'x') + "\r\n";
+    bool open = SendAll(fd, head.data(), head.size());
+    while (open) open = SendAll(fd, line.data(), line.size());
+    return false;
   }
+  if (fault == Fault::kNotFound) head += "404 Not Found\r\n";
+  if (fault == Fault::kTooMany) head += "429 Slow\r\nRetry-After: 1\r\n";
+  if (fault == Fault::kError) head += "500 Error\r\n";
+  if (fault == Fault::kUnavailable) head += "503 Busy\r\n";
+  if (fault == Fault::kRedirect) {
+    const std::lock_guard lock(mutex_);
+    head += "302 Found\r\nLocation: " +
+            (redirect_.empty() ? url() : redirect_) + request.path + "\r\n";
+  }
+  head += "Content-Length: 6\r\n\r\nsorry\n";
+  return SendAll(fd, head.data(), head.size());
+}
+
+bool TestHttpServer::AnswerWith(int fd, const Request& request, Fault fault,
+                                const std::vector<std::byte>& file) {
   const bool ranged = request.end > 0 && fault != Fault::kWholeFile &&
                       fault != Fault::kWrongWhole;
   uint64_t begin = ranged ? request.begin : 0;
   uint64_t end =
       ranged ? std::min<uint64_t>(request.end, file.size()) : file.size();
+  uint64_t shift = 0;
   if (fault == Fault::kWrongRange) {
     ++begin;
     if (end < file.size()) ++end;
   }
   if (fault == Fault::kWrongWhole) --end;
-  std::vector<std::byte> body(file.begin() + static_cast<long>(begin),
-                              file.begin() + static_cast<long>(end));
+  if (fault == Fault::kShiftedBytes) shift = end < file.size() ? 1 : -1;
+  std::vector<std::byte> body;
+  for (uint64_t at = begin; at < end; ++at) {
+    body.push_back(file[(at + shift) % file.size()]);
+  }
   if (fault == Fault::kFlippedBit) body[body.size() / 2] ^= std::byte{1};
   std::string head =
       ranged ? "HTTP/1.1 206 Partial Content\r\n" : "HTTP/1.1 200 OK\r\n";
-  if (ranged) {
+  if (ranged && fault != Fault::kNoRange) {
     head += "Content-Range: bytes " + std::to_string(begin) + "-" +
             std::to_string(end - 1) + "/" + std::to_string(file.size()) +
             "\r\n";
@@ -199,16 +266,25 @@ bool TestHttpServer::Answer(int fd, const Request& request, Fault fault) {
     head += "Connection: close\r\n\r\n";
     body.insert(body.end(), 1 << 20, std::byte{9});
   } else {
-    head += "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n";
+    const size_t less = fault == Fault::kWrongLength ? 1 : 0;
+    head += "Content-Length: " + std::to_string(body.size() - less) + "\r\n";
+    if (less > 0) head += "Connection: close\r\n";
+    head += "\r\n";
   }
-  const bool half = fault == Fault::kShortBody || fault == Fault::kStall;
+  const bool half = fault == Fault::kShortBody || fault == Fault::kStall ||
+                    fault == Fault::kTrickle || fault == Fault::kReset;
   const size_t size = half ? body.size() / 2 : body.size();
   if (!SendAll(fd, head.data(), head.size()) ||
       !SendAll(fd, body.data(), size)) {
     return false;
   }
-  if (fault == Fault::kStall) return hang();
-  return !half && fault != Fault::kLongBody;
+  if (fault == Fault::kStall) return WaitForTheEnd(fd);
+  if (fault == Fault::kTrickle) return Trickle(fd);
+  if (fault == Fault::kReset) {
+    const linger now{1, 0};
+    ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+  }
+  return !half && fault != Fault::kLongBody && fault != Fault::kWrongLength;
 }
 
 }  // namespace bootstream

@@ -30,29 +30,43 @@ class TestHttpServer {
   };
   enum class Fault {
     kNone,
-    kWrongRange,   // Content-Range of the bytes one further on
-    kWholeFile,    // 200 and everything
-    kWrongWhole,   // 200 and everything but the last byte
-    kShortBody,    // closes after half of the body
-    kLongBody,     // says the right range, sends more, then closes
-    kFlippedBit,   // in the middle of the body
-    kStall,        // half of the body, then nothing
-    kSilent,       // nothing at all
-    kNotFound,     // 404
-    kUnavailable,  // 503
-    kEncoded,      // Content-Encoding: gzip
-    kHangUp,       // closes without an answer
+    kWrongRange,      // Content-Range of the bytes one further on
+    kShiftedBytes,    // says the right range, sends the bytes one further on
+    kNoRange,         // 206 that does not say which range
+    kWrongLength,     // Content-Length of one byte less than the range
+    kWholeFile,       // 200 and everything
+    kWrongWhole,      // 200 and everything but the last byte
+    kShortBody,       // closes after half of the body
+    kLongBody,        // says the right range, sends more, then closes
+    kFlippedBit,      // in the middle of the body
+    kOtherFile,       // the bytes of another file
+    kStall,           // half of the body, then nothing
+    kTrickle,         // half of the body, then a byte now and then
+    kSilent,          // nothing at all
+    kNotFound,        // 404
+    kTooMany,         // 429, Retry-After: 1
+    kError,           // 500
+    kUnavailable,     // 503
+    kEncoded,         // Content-Encoding: gzip
+    kHangUp,          // closes without an answer
+    kReset,           // half of the body, then a reset
+    kEndlessHeaders,  // until the other side has enough
+    kRedirect,        // to SetRedirect's, or to itself
   };
+  static constexpr int kFaultCount = static_cast<int>(Fault::kRedirect) + 1;
 
   TestHttpServer();
   ~TestHttpServer();
 
   void Put(const std::string& path, std::vector<std::byte> bytes);
+  std::vector<std::byte> Get(const std::string& path) const;
   // Asked for each request; the default answers kNone.
   void SetFault(std::function<Fault(const Request&)> fault);
   void SetFault(Fault fault) {
     SetFault([fault](const Request&) { return fault; });
   }
+  // Where kRedirect leads; the path is added.
+  void SetRedirect(std::string base);
   // Close everything; connections are refused until Start, on the same port.
   void Stop();
   void Start();
@@ -66,10 +80,15 @@ class TestHttpServer {
   void AcceptClients(int listener);
   void Serve(int fd);
   bool Answer(int fd, const Request& request, Fault fault);
+  bool AnswerWithout(int fd, const Request& request, Fault fault);
+  bool AnswerWith(int fd, const Request& request, Fault fault,
+                  const std::vector<std::byte>& file);
+  std::vector<std::byte> FileFor(const Request& request, Fault& fault);
   bool ReadRequest(int fd, std::string& pending, Request& request);
 
   std::map<std::string, std::vector<std::byte>> files_;
   std::function<Fault(const Request&)> fault_;
+  std::string redirect_;
   std::vector<Request> requests_;
   std::set<int> connections_;
   mutable std::mutex mutex_;  // all of the above

@@ -2,83 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
-
-#include "blockmap/base/io_loop.h"
-#include "blockmap/image/pack.h"
-#include "tests/support/fake_image.h"
-#include "tests/support/test_http_server.h"
+#include "tests/blockmap/image/http_source_fixture.h"
 
 namespace bootstream {
 namespace {
-
-using Fault = TestHttpServer::Fault;
-using Request = TestHttpServer::Request;
-using std::chrono::milliseconds;
-
-constexpr uint32_t kChunk = kChunkBytesMin;
-constexpr uint64_t kChunks = 24;  // and a short one
-
-class HttpChunkSourceTest : public testing::Test {
- protected:
-  HttpChunkSourceTest()
-      : loop_(std::move(*IoLoop::Create())),
-        image_(RandomBytes(kChunks * kChunk + 8192, 7)) {
-    std::memset(image_.data() + 5 * kChunk, 0, kChunk);
-    manifest_ = std::make_shared<Manifest>(
-        SignAndOpen(DescribeImage(image_, kChunk, &pack_)));
-    path_ = PackPath(manifest_->content().packs[0].digest);
-    for (auto* server : {&server_, &other_}) server->Put(path_, pack_);
-    options_.servers = {server_.url()};
-    options_.stall_timeout = milliseconds(300);
-  }
-
-  void Open() {
-    source_ = std::move(*HttpChunkSource::Create(*loop_, manifest_, options_));
-  }
-  Result<AlignedBuffer> Fetch(uint64_t chunk,
-                              FetchClass fetch_class = FetchClass::kDemand) {
-    return loop_->RunUntilDone(source_->Fetch(ImageChunk{chunk}, fetch_class));
-  }
-  bool IsRight(uint64_t chunk, const Result<AlignedBuffer>& got) const {
-    const Grid grid = manifest_->grid();
-    return got && got->size() == grid.bytes_of(chunk) &&
-           std::memcmp(got->data(), image_.data() + grid.offset_of(chunk),
-                       got->size()) == 0;
-  }
-  // All chunks at once; the number of those that came right.
-  size_t FetchAll(FetchClass fetch_class = FetchClass::kDemand) {
-    size_t right = 0;
-    std::vector<Task<Status>> tasks;
-    for (uint64_t chunk = 0; chunk <= kChunks; ++chunk) {
-      tasks.push_back(FetchOne(chunk, fetch_class, right));
-    }
-    EXPECT_TRUE(loop_->RunUntilDone(JoinAll(std::move(tasks))));
-    return right;
-  }
-  Task<Status> FetchOne(uint64_t chunk, FetchClass fetch_class, size_t& right) {
-    const auto got = co_await source_->Fetch(ImageChunk{chunk}, fetch_class);
-    right += IsRight(chunk, got);
-    if (!got) co_return got.error();
-    co_return OkStatus();
-  }
-  // A fault for the first `count` requests.
-  static std::function<Fault(const Request&)> First(size_t count, Fault fault) {
-    return [=](const Request& request) {
-      return request.number < count ? fault : Fault::kNone;
-    };
-  }
-
-  std::unique_ptr<IoLoop> loop_;
-  std::vector<std::byte> image_;
-  std::vector<std::byte> pack_;
-  std::shared_ptr<Manifest> manifest_;
-  std::string path_;
-  TestHttpServer server_;
-  TestHttpServer other_;
-  FetchOptions options_;
-  std::unique_ptr<HttpChunkSource> source_;
-};
 
 TEST_F(HttpChunkSourceTest, OneChunkIsOneRequestForItsFrame) {
   Open();
@@ -111,56 +38,6 @@ TEST_F(HttpChunkSourceTest, NeighboursShareRequests) {
   EXPECT_LT(server_.requests().size(), kChunks / 2);
   EXPECT_GE(source_->statistics().bytes_received,
             manifest_->content().packs[0].size_bytes);
-}
-
-struct FaultCase {
-  const char* name;
-  Fault fault;
-  bool digest;  // it is the digest that tells
-};
-
-class FaultTest : public HttpChunkSourceTest,
-                  public testing::WithParamInterface<FaultCase> {};
-
-TEST_P(FaultTest, IsOutlivedAndNothingWrongIsDelivered) {
-  server_.SetFault(First(2, GetParam().fault));
-  Open();
-  EXPECT_EQ(FetchAll(), kChunks + 1);
-  const FetchStatistics statistics = source_->statistics();
-  EXPECT_GT(statistics.retries, 0U);
-  EXPECT_FALSE(statistics.waiting);
-  EXPECT_NE(statistics.last_failure.find(server_.url()), std::string::npos);
-  EXPECT_EQ(statistics.digest_mismatches > 0, GetParam().digest);
-}
-
-TEST_P(FaultTest, AnotherServerHelps) {
-  options_.servers.push_back(other_.url());
-  server_.SetFault(GetParam().fault);
-  Open();
-  EXPECT_EQ(FetchAll(), kChunks + 1);
-  EXPECT_FALSE(other_.requests().empty());
-}
-
-INSTANTIATE_TEST_SUITE_P(
-    Http, FaultTest,
-    testing::Values(FaultCase{"WrongRange", Fault::kWrongRange, false},
-                    FaultCase{"WrongWhole", Fault::kWrongWhole, false},
-                    FaultCase{"ShortBody", Fault::kShortBody, false},
-                    FaultCase{"FlippedBit", Fault::kFlippedBit, true},
-                    FaultCase{"Stall", Fault::kStall, false},
-                    FaultCase{"Silence", Fault::kSilent, false},
-                    FaultCase{"NotFound", Fault::kNotFound, false},
-                    FaultCase{"Unavailable", Fault::kUnavailable, false},
-                    FaultCase{"Encoded", Fault::kEncoded, false},
-                    FaultCase{"HangUp", Fault::kHangUp, false}),
-    [](const auto& info) { return info.param.name; });
-
-TEST_F(HttpChunkSourceTest, WholePackOfItsSizeIsTakenAndSliced) {
-  server_.SetFault(Fault::kWholeFile);
-  Open();
-  EXPECT_TRUE(IsRight(9, Fetch(9)));
-  EXPECT_TRUE(IsRight(kChunks, Fetch(kChunks)));
-  EXPECT_EQ(source_->statistics().retries, 0U);
 }
 
 TEST_F(HttpChunkSourceTest, BytesBeyondTheRangeAreNotLookedAt) {

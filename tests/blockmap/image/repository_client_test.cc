@@ -126,5 +126,61 @@ TEST_F(RepositoryClientTest, SecondServerHelps) {
   EXPECT_TRUE(Fetch("test"));
 }
 
+TEST_F(RepositoryClientTest, AnotherServerHelpsAgainstEveryFault) {
+  using Fault = TestHttpServer::Fault;
+  options_.stall_timeout = std::chrono::seconds(1);
+  TestHttpServer bad;
+  for (const char* path : {"images/test/latest", "images/test/1.2/manifest"}) {
+    bad.Put(path, server_.Get(path));
+  }
+  for (int i = 1; i < TestHttpServer::kFaultCount; ++i) {
+    const auto fault = static_cast<Fault>(i);
+    if (fault == Fault::kWholeFile) continue;  // what is asked for
+    SCOPED_TRACE("fault " + std::to_string(i));
+    bad.SetFault(fault);
+    const size_t before = server_.requests().size();
+    options_.servers = {bad.url(), server_.url()};
+    EXPECT_TRUE(Fetch("test"));
+    const bool refused = server_.requests().size() > before;
+    EXPECT_TRUE(refused || fault == Fault::kNoRange) << "was taken";
+  }
+}
+
+TEST_F(RepositoryClientTest, FaultIsOneSentenceThatNamesTheFile) {
+  using Fault = TestHttpServer::Fault;
+  for (const Fault fault :
+       {Fault::kWrongRange, Fault::kShortBody, Fault::kFlippedBit,
+        Fault::kError, Fault::kTooMany, Fault::kEncoded, Fault::kHangUp,
+        Fault::kEndlessHeaders, Fault::kRedirect}) {
+    SCOPED_TRACE(static_cast<int>(fault));
+    server_.SetFault(fault);
+    const auto fetched = Fetch("test");
+    ASSERT_FALSE(fetched);
+    const std::string& message = fetched.error().message;
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+    EXPECT_EQ(message.find(server_.url()), 0U) << message;
+  }
+}
+
+TEST_F(RepositoryClientTest, ReplayedOlderImageIsRefusedByItsVersion) {
+  // Everything is signed as it once was.
+  TestHttpServer replay;
+  for (const char* path : {"images/test/latest", "images/test/1.2/manifest"}) {
+    replay.Put(path, server_.Get(path));
+  }
+  Publish("1.3", true);
+  options_.min_version = *ParseImageVersion("1.3");
+  options_.servers = {replay.url()};
+  EXPECT_EQ(CodeOf("test"), ErrorCode::kRefused);
+  EXPECT_EQ(CodeOf("test:1.2"), ErrorCode::kRefused);
+  options_.servers = {replay.url(), server_.url()};
+  EXPECT_EQ(Fetch("test")->manifest.content().version, "1.3");
+}
+
+TEST_F(RepositoryClientTest, FileThatIsTooLongIsNotLoaded) {
+  options_.manifest_bytes_max = file_.size() - 1;
+  EXPECT_EQ(CodeOf("test"), ErrorCode::kCorrupt);
+}
+
 }  // namespace
 }  // namespace bootstream
