@@ -69,6 +69,7 @@ Task<Result<Located>> LocateInRegionFiles(const Job& job, Located located) {
 Task<Result<Located>> Locate(const Job& job) {
   auto found = co_await FindMigration(job.device, job.serial_sha256);
   if (!found) co_return found.error();
+  if (auto known = WithoutDoubt(*found); !known) co_return known.error();
   Located located;
   located.warnings = std::move(found->warnings);
   if (!found->superblock) {

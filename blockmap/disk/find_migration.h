@@ -19,13 +19,22 @@ struct FoundMigration {
   std::optional<Superblock> superblock;
   bool by_stub = false;  // found through LBA 0: neither system may start
   std::vector<std::string> warnings;  // anchors that belong elsewhere
+  // Set if there is no superblock, and yet a migration may be there: an anchor
+  // is damaged or cannot be read, or the partition table is not one that a
+  // living migration knows.  The disk must not be used as it is, or migrated
+  // anew, until a person has decided.
+  std::optional<Error> doubt;
 };
+
+// The superblock, or nothing; a doubt is an error.
+Result<std::optional<Superblock>> WithoutDoubt(const FoundMigration& found);
 
 // Read the anchor candidates in the order A, B, A (the mark by which a traced
 // boot shows that the driver has taken over), then LBA 0 and 1, and follow what
 // matches this disk (format.md 2.2).  `serial_sha256`: of this disk; zeroes if
 // it has none.  kRefused: two different migrations claim the disk;
-// kUnsupported: a newer format; kCorrupt: an anchor without its superblock.
+// kUnsupported: a newer format; kCorrupt: an anchor without its superblock;
+// kIo: the disk's first sectors cannot be read.
 Task<Result<FoundMigration>> FindMigration(BlockDevice& disk,
                                            const Sha256& serial_sha256);
 

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 #include <optional>
 #include <vector>
 
+#include "blockmap/base/aligned_buffer.h"
 #include "blockmap/map/sealed.h"
 #include "blockmap/map/superblock.h"
 
@@ -13,7 +15,7 @@ constexpr std::string_view kMagic = "BSANCHR1";
 constexpr uint64_t kCandidateGrid = 262144;
 constexpr uint64_t kCandidateB = 786432;
 constexpr size_t kSlotBytes = 2048;  // sectors 0 and 4
-constexpr size_t kFieldsEnd = 168;
+constexpr size_t kFieldsEnd = 184;
 
 Result<Anchor> DecodeSector(std::span<const std::byte> sector) {
   if (auto s = CheckSeal(sector, kMagic, "anchor"); !s) return s.error();
@@ -31,6 +33,7 @@ Result<Anchor> DecodeSector(std::span<const std::byte> sector) {
   anchor.disk = *disk;
   anchor.target_table_id = in.Array<16>();
   for (DiskChunk& chunk : anchor.superblock_chunks) chunk.value = in.U64();
+  anchor.previous_table_id = in.Array<16>();
   if (!IsChunkSize(anchor.chunk_bytes) ||
       anchor.superblock_chunks[0] == anchor.superblock_chunks[1] ||
       !AllZero(sector.subspan(kFieldsEnd))) {
@@ -40,6 +43,19 @@ Result<Anchor> DecodeSector(std::span<const std::byte> sector) {
 }
 
 }  // namespace
+
+TableId TableIdOf(std::span<const std::byte> sectors) {
+  assert(sectors.size() == kTableHeadBytes);
+  TableId id{};
+  const auto header = sectors.subspan(kSectorBytes);
+  if (std::memcmp(header.data(), "EFI PART", 8) == 0) {
+    std::memcpy(id.data(), header.data() + 56, id.size());
+  } else if (sectors[510] == std::byte{0x55} &&
+             sectors[511] == std::byte{0xaa}) {
+    std::memcpy(id.data(), sectors.data() + 440, 4);
+  }
+  return id;
+}
 
 std::array<uint64_t, 2> AnchorCandidates(uint64_t disk_size_bytes) {
   const uint64_t whole = disk_size_bytes / kCandidateGrid;
@@ -59,6 +75,7 @@ std::array<std::byte, kSectorBytes> EncodeAnchor(const Anchor& anchor) {
   PutIdentity(out, anchor.disk);
   out.Bytes(anchor.target_table_id);
   for (const DiskChunk chunk : anchor.superblock_chunks) out.U64(chunk.value);
+  out.Bytes(anchor.previous_table_id);
   assert(out.size() == kFieldsEnd);
   std::array<std::byte, kSectorBytes> sector{};
   std::copy(bytes.begin(), bytes.end(), sector.begin());
@@ -69,17 +86,51 @@ std::array<std::byte, kSectorBytes> EncodeAnchor(const Anchor& anchor) {
 Result<Anchor> DecodeAnchor(std::span<const std::byte> candidate) {
   assert(candidate.size() == kAnchorBytes);
   std::optional<Anchor> newest;
+  Error nothing{ErrorCode::kNotFound, "no anchor here"};
   for (size_t slot = 0; slot < 2; ++slot) {
     auto anchor =
         DecodeSector(candidate.subspan(slot * kSlotBytes, kSectorBytes));
     if (!anchor) {
       if (anchor.error().code == ErrorCode::kUnsupported) return anchor;
+      if (anchor.error().code == ErrorCode::kCorrupt) nothing = anchor.error();
       continue;
     }
     if (!newest || anchor->sequence > newest->sequence) newest = *anchor;
   }
-  if (!newest) return Error{ErrorCode::kNotFound, "no anchor here"};
+  if (!newest) return nothing;
   return *newest;
+}
+
+bool IsWholeAnchor(std::span<const std::byte> candidate,
+                   const Uuid& migration_id) {
+  const auto a = DecodeSector(candidate.first(kSectorBytes));
+  const auto b = DecodeSector(candidate.subspan(kSlotBytes, kSectorBytes));
+  return a && b && a->migration_id == migration_id &&
+         b->migration_id == migration_id &&
+         a->superblock_chunks == b->superblock_chunks &&
+         a->target_table_id == b->target_table_id;
+}
+
+Task<Result<Anchor>> ReadAnchor(BlockDevice& device, uint64_t offset) {
+  AlignedBuffer buffer(kAnchorBytes);
+  Status whole = co_await device.Read(offset, buffer.span());
+  if (whole) co_return DecodeAnchor(buffer.span());
+  std::memset(buffer.data(), 0, buffer.size());
+  bool any = false;
+  for (size_t slot = 0; slot < 2; ++slot) {
+    const size_t at = slot * kSlotBytes;
+    const auto sector = buffer.span().subspan(at, kSectorBytes);
+    const Status read = co_await device.Read(offset + at, sector);
+    if (!read) std::memset(sector.data(), 0, sector.size());
+    any = any || read.has_value();
+  }
+  if (!any) co_return whole.error();
+  Result<Anchor> found = DecodeAnchor(buffer.span());
+  // The one that cannot be read may have been an anchor.
+  if (!found && found.error().code == ErrorCode::kNotFound) {
+    co_return whole.error();
+  }
+  co_return found;
 }
 
 }  // namespace bootstream

@@ -246,6 +246,25 @@ Status MapStore::Impl::Claim(DiskChunk chunk, Occupant occupant,
   return Corrupt(who + " is in " + where + ", which has another user");
 }
 
+// One of the anchor's sectors may have been lost: make it two again.  What the
+// disk does not take now is no reason not to go on with what it has.
+Task<Status> MapStore::Impl::MendAnchor() {
+  const uint64_t offset = superblock.anchor_offset;
+  AlignedBuffer buffer(kAnchorBytes);
+  const Status read = co_await device.Read(offset, buffer.span());
+  if (read && IsWholeAnchor(buffer.span(), superblock.migration_id)) {
+    co_return OkStatus();
+  }
+  // Written before the stub's phase was over, or found by the stub: only an
+  // anchor that is there is mended.
+  const auto found = co_await ReadAnchor(device, offset);
+  if (!found || found->migration_id != superblock.migration_id) {
+    co_return OkStatus();
+  }
+  (void)co_await PutAnchor(offset);
+  co_return OkStatus();
+}
+
 Task<Status> MapStore::Impl::FinishOpen() {
   Status status;
   if (superblock.features.clear != 0) {
@@ -258,6 +277,9 @@ Task<Status> MapStore::Impl::FinishOpen() {
       status = co_await PutAnchor(superblock.anchor_offset);
     }
     if (status) status = co_await EraseOldSuperblock();
+  }
+  if (status && superblock.anchor_offset != kNone) {
+    status = co_await MendAnchor();
   }
   if (!status || journals.size() == 1) co_return status;
   // The checkpoint for the last journal was never finished, and its room is

@@ -106,10 +106,9 @@ Result<DiskChunk> MapStore::Impl::TakeAnchorChunk(uint64_t offset) {
   return chunk;
 }
 
+// Both sectors say the same in the end, so that either may be lost.
 Task<Status> MapStore::Impl::PutAnchor(uint64_t offset) {
-  AlignedBuffer buffer(kAnchorBytes);
-  if (Status s = co_await device.Read(offset, buffer.span()); !s) co_return s;
-  const auto before = DecodeAnchor(buffer.span());
+  const auto before = co_await ReadAnchor(device, offset);
   if (!before && before.error().code == ErrorCode::kUnsupported) {
     co_return before.error();
   }
@@ -121,18 +120,38 @@ Task<Status> MapStore::Impl::PutAnchor(uint64_t offset) {
     // Somebody else's bytes, or an older migration's anchor.
     if (Status s = co_await ZeroAnchor(offset); !s) co_return s;
   }
-  ++anchor.sequence;
   anchor.chunk_bytes = chunk_bytes();
   anchor.migration_id = superblock.migration_id;
   anchor.disk = superblock.disk;
   anchor.target_table_id = superblock.target_table_id;
+  anchor.previous_table_id = superblock.previous_table_id;
   anchor.superblock_chunks = superblock.superblock_chunks;
-  const auto sector = EncodeAnchor(anchor);
-  std::copy(sector.begin(), sector.end(), buffer.data());
-  Status status =
-      co_await device.Write(offset + anchor.sequence % 2 * kAnchorSlotBytes,
-                            buffer.span().first(sector.size()));
-  if (status) status = co_await device.Flush();
+  AlignedBuffer buffer(kSectorBytes);
+  for (int i = 0; i < 2; ++i) {
+    ++anchor.sequence;
+    const auto sector = EncodeAnchor(anchor);
+    std::copy(sector.begin(), sector.end(), buffer.data());
+    const uint64_t at = offset + anchor.sequence % 2 * kAnchorSlotBytes;
+    Status status = co_await device.Write(at, buffer.span());
+    if (status) status = co_await device.Flush();
+    if (!status) co_return status;
+  }
+  co_return OkStatus();
+}
+
+Task<Status> MapStore::Impl::ChangeTargetTable(TableId id) {
+  // What was written under the id before is on the disk after this.
+  if (Status s = co_await Commit(); !s) co_return s;
+  const auto guard = co_await superblock_mutex.Lock();
+  if (Status s = CheckWritable(); !s) co_return s;
+  if (superblock.target_table_id == id) co_return OkStatus();
+  Superblock next = superblock;
+  next.previous_table_id = superblock.target_table_id;
+  next.target_table_id = id;
+  if (Status s = co_await WriteSuperblock(std::move(next)); !s) co_return s;
+  if (superblock.anchor_offset == kNone) co_return OkStatus();
+  Status status = co_await PutAnchor(superblock.anchor_offset);
+  if (!status) co_return Fail(status.error());
   co_return status;
 }
 

@@ -259,6 +259,9 @@ Task<Status> MapStore::WriteAnchor(uint64_t offset) {
 Task<Status> MapStore::MoveMetadata(DiskChunk chunk) {
   return impl_->MoveMetadata(chunk);
 }
+Task<Status> MapStore::ChangeTargetTable(const TableId& id) {
+  return impl_->ChangeTargetTable(id);
+}
 Task<Status> MapStore::ClearAnchor() { return impl_->ClearAnchor(); }
 
 }  // namespace bootstream

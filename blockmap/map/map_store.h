@@ -143,6 +143,10 @@ class MapStore {
   // it; kRefused: it is the anchor's; kNoSpace: nowhere to go.
   Task<Status> MoveMetadata(DiskChunk chunk);
 
+  // The target is about to change the id of its partition table: the anchor
+  // matches the old one and the new one when this has returned OK.
+  Task<Status> ChangeTargetTable(const TableId& id);
+
   // Zero the anchor; its chunk is free then.  Without an anchor: nothing to do.
   Task<Status> ClearAnchor();
 

@@ -127,6 +127,7 @@ class MapStore::Impl {
   Task<Status> UpdateSuperblock(std::function<void(Superblock&)> change);
   Task<Status> WriteAnchor(uint64_t offset);
   Task<Status> ClearAnchor();
+  Task<Status> ChangeTargetTable(TableId id);
   Result<DiskChunk> TakeAnchorChunk(uint64_t offset);
   Task<Status> PutAnchor(uint64_t offset);
   Task<Status> ZeroAnchor(uint64_t offset);
@@ -154,6 +155,7 @@ class MapStore::Impl {
   Status Claim(DiskChunk chunk, Occupant occupant, std::string_view user);
   // End what a power cut has left half done.
   Task<Status> FinishOpen();
+  Task<Status> MendAnchor();
 
   // --- Changes of a dead predecessor (map_kept.cc) ---
   // Hold the places that `records` name until they are applied.

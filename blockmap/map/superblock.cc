@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::string_view kMagic = "BSSUPER1";
 constexpr size_t kStringsAt = 512;
-constexpr size_t kFieldsEnd = 424;
+constexpr size_t kFieldsEnd = 440;
 constexpr size_t kStringBytesMax = 65535;
 
 constexpr uint32_t kHealthyOnce = 1 << 0;
@@ -77,6 +77,7 @@ void PutFields(ByteWriter& out, const Superblock& sb) {
   out.U32(sb.starts_without_boot);
   out.U32(0);
   out.Bytes(sb.counted_boot);
+  out.Bytes(sb.previous_table_id);
   assert(out.size() == kFieldsEnd);
   out.PadTo(kStringsAt);
 }
@@ -223,6 +224,7 @@ Result<Superblock> DecodeSuperblock(std::span<const std::byte> block) {
   sb.starts_without_boot = in.U32();
   const uint32_t reserved = in.U32();
   sb.counted_boot = in.Array<16>();
+  sb.previous_table_id = in.Array<16>();
   if (auto s = CheckSense(sb, phase, flags); !s) return s.error();
   if (reserved != 0 || !AllZero(in.Bytes(kStringsAt - kFieldsEnd))) {
     return Error{ErrorCode::kCorrupt, "superblock: a field makes no sense"};

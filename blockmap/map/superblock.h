@@ -8,11 +8,13 @@
 #include <string_view>
 #include <vector>
 
+#include "blockmap/base/block_device.h"
 #include "blockmap/base/result.h"
+#include "blockmap/base/task.h"
 #include "blockmap/base/types.h"
 
 // Anchor, stub and superblock: the few sectors that everything else hangs from
-// (format.md 2.1 to 2.4).  Pure: encode, decode, choose.
+// (format.md 2.1 to 2.4).  Encode, decode, choose; pure but for ReadAnchor.
 
 namespace bootstream {
 
@@ -54,6 +56,12 @@ struct DiskIdentity {
 };
 
 using SuperblockChunks = std::array<DiskChunk, 2>;
+// As in manifest section 9; zeroes: no table.
+using TableId = std::array<std::byte, 16>;
+// The id of the table that a firmware would see, from the first two sectors
+// alone: a damaged backup must not hide a migration.
+TableId TableIdOf(std::span<const std::byte> sectors);
+inline constexpr uint32_t kTableHeadBytes = 2 * kSectorBytes;
 
 struct Anchor {
   uint32_t chunk_bytes = kChunkBytesDefault;
@@ -61,8 +69,10 @@ struct Anchor {
   uint64_t sequence = 0;
   Uuid migration_id{};
   DiskIdentity disk;
-  std::array<std::byte, 16> target_table_id{};
+  TableId target_table_id{};
   SuperblockChunks superblock_chunks{};
+  // What it was before the target changed it, or still is; zeroes: nothing.
+  TableId previous_table_id{};
 };
 
 // Byte offsets of the two candidates on a disk; A, then B.
@@ -71,8 +81,15 @@ inline constexpr uint32_t kAnchorBytes = 4096;  // read at each candidate
 
 std::array<std::byte, kSectorBytes> EncodeAnchor(const Anchor& anchor);
 // The newest valid anchor in the 4096 bytes of a candidate.  kNotFound: there
-// is none (zeroes, or anything else that is not ours); kUnsupported: newer.
+// is none (zeroes, or anything else that is not ours); kCorrupt: one was here
+// and is damaged; kUnsupported: newer.
 Result<Anchor> DecodeAnchor(std::span<const std::byte> candidate);
+// The same from the disk at `offset`.  Where the 4096 bytes cannot be read as a
+// whole, one of the two sectors is enough.  kIo: neither can be read.
+Task<Result<Anchor>> ReadAnchor(BlockDevice& device, uint64_t offset);
+// Do both sectors say the same, of that migration?
+bool IsWholeAnchor(std::span<const std::byte> candidate,
+                   const Uuid& migration_id);
 
 struct Stub {
   uint32_t chunk_bytes = kChunkBytesDefault;
@@ -105,7 +122,8 @@ struct Superblock {
   uint64_t image_version = 0;
   Sha256 manifest_digest{};
   uint64_t manifest_bytes = 0;
-  std::array<std::byte, 16> target_table_id{};
+  TableId target_table_id{};
+  TableId previous_table_id{};  // as in the anchor
   SuperblockChunks superblock_chunks{};
   uint64_t anchor_offset = kNone;
   DiskChunk checkpoint_chunk{kNone};

@@ -17,6 +17,7 @@ Result<FoundMigration> ScanOne(const std::string& disk) {
 
 Result<ScanResult> ScanDisks(const std::vector<std::string>& disks) {
   ScanResult result;
+  std::optional<Error> doubt;
   for (const std::string& disk : disks) {
     auto found = ScanOne(disk);
     if (!found && found.error().code == ErrorCode::kIo) {
@@ -26,6 +27,11 @@ Result<ScanResult> ScanDisks(const std::vector<std::string>& disks) {
     if (!found) return Annotate(found.error(), disk);
     for (const std::string& warning : found->warnings) {
       result.warnings.push_back(disk + ": " + warning);
+    }
+    // No reason to stop if another disk is the one that is streamed.
+    if (found->doubt) {
+      doubt = Annotate(*found->doubt, disk);
+      result.warnings.push_back(doubt->message);
     }
     if (!found->superblock) continue;
     if (result.superblock) {
@@ -37,6 +43,7 @@ Result<ScanResult> ScanDisks(const std::vector<std::string>& disks) {
     result.superblock = std::move(found->superblock);
     result.by_stub = found->by_stub;
   }
+  if (!result.superblock && doubt) return *doubt;
   return result;
 }
 

@@ -27,6 +27,7 @@ Anchor SomeAnchor(uint64_t sequence) {
   anchor.migration_id.fill(std::byte{7});
   anchor.disk = SomeDisk();
   anchor.target_table_id.fill(std::byte{8});
+  anchor.previous_table_id.fill(std::byte{3});
   anchor.superblock_chunks = {DiskChunk{100}, DiskChunk{200}};
   return anchor;
 }
@@ -54,6 +55,7 @@ Superblock SomeSuperblock() {
   sb.manifest_digest.fill(std::byte{9});
   sb.manifest_bytes = 777;
   sb.target_table_id.fill(std::byte{8});
+  sb.previous_table_id.fill(std::byte{3});
   sb.superblock_chunks = {DiskChunk{100}, DiskChunk{200}};
   sb.anchor_offset = 786432;
   sb.checkpoint_chunk = DiskChunk{300};
@@ -151,7 +153,7 @@ TEST(SuperblockTest, SealedNonsenseIsRefused) {
   EXPECT_EQ(with(140, 0x40), ErrorCode::kUnsupported);  // flags
   EXPECT_EQ(with(144, 1), ErrorCode::kCorrupt);         // image_bytes
   EXPECT_EQ(with(404, 1), ErrorCode::kCorrupt);         // reserved
-  EXPECT_EQ(with(424, 1), ErrorCode::kCorrupt);
+  EXPECT_EQ(with(440, 1), ErrorCode::kCorrupt);
   EXPECT_EQ(with(513, 0xff), ErrorCode::kCorrupt);      // string length
   EXPECT_EQ(with(4095, 1), ErrorCode::kCorrupt);        // after the strings
 }
@@ -211,7 +213,11 @@ TEST(AnchorTest, EveryDamagedByteIsNoticed) {
   auto bytes = Candidate({SomeAnchor(4)});
   for (size_t i = 0; i < kSectorBytes; ++i) {
     bytes[i] ^= std::byte{0x80};
-    EXPECT_FALSE(DecodeAnchor(bytes)) << i;
+    const auto damaged = DecodeAnchor(bytes);
+    ASSERT_FALSE(damaged) << i;
+    EXPECT_EQ(damaged.error().code,
+              i < 8 ? ErrorCode::kNotFound : ErrorCode::kCorrupt)
+        << i;
     bytes[i] ^= std::byte{0x80};
   }
 }
