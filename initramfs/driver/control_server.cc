@@ -34,6 +34,18 @@ bool NestsTooDeep(std::string_view line) {
   return false;
 }
 
+// Is the other end root, or who we are?
+bool MaySteer(int client) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return ::getsockopt(client, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+         (peer.uid == 0 || peer.uid == ::geteuid());
+}
+
+std::span<const std::byte> BytesOf(const std::string& text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
 }  // namespace
 
 std::string JsonLine(const nlohmann::json& json) {
@@ -56,11 +68,12 @@ Result<UniqueFd> ControlServer::Listen(const std::string& path) {
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) return ErrnoError(errno, "socket");
   ::unlink(path.c_str());
-  const mode_t before = ::umask(0177);
-  const int bound =
-      ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
-  ::umask(before);
-  if (bound != 0) return ErrnoError(errno, "bind " + path);
+  // Before bind: the node is born with these permissions (unix(7)).
+  if (::fchmod(fd.get(), 0600) != 0) return ErrnoError(errno, "fchmod " + path);
+  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address),
+             sizeof address) != 0) {
+    return ErrnoError(errno, "bind " + path);
+  }
   if (::listen(fd.get(), 16) != 0) return ErrnoError(errno, "listen " + path);
   return fd;
 }
@@ -110,6 +123,12 @@ Task<void> ControlServer::ServeClient(UniqueFd client) {
 }
 
 Task<void> ControlServer::Talk(int client) {
+  if (!MaySteer(client)) {
+    const std::string no =
+        JsonLine(ControlError("only root may use the control socket"));
+    (void)co_await loop_.SendAll(client, BytesOf(no));
+    co_return;
+  }
   std::string pending;
   std::array<std::byte, 4096> buffer{};
   for (;;) {
@@ -123,8 +142,8 @@ Task<void> ControlServer::Talk(int client) {
       pending.erase(0, end + 1);
       const nlohmann::json answer = co_await Answer(line);
       const std::string reply = JsonLine(answer);
-      const auto bytes = std::as_bytes(std::span(reply.data(), reply.size()));
-      if (auto s = co_await loop_.SendAll(client, bytes); !s) co_return;
+      auto s = co_await loop_.SendAll(client, BytesOf(reply));
+      if (!s) co_return;
     }
     if (pending.size() > kLineBytesMax) co_return;
   }

@@ -45,6 +45,16 @@ Status CheckPhase(const Superblock& superblock, bool read_only) {
                    "finish or to go back"};
 }
 
+// One line for each trouble with the disk; of many, ever fewer.
+std::function<void(const std::string&)> ReportTo(const std::string& disk) {
+  return [disk, count = uint64_t{0}](const std::string& text) mutable {
+    ++count;
+    if (count > 100 && (count & (count - 1)) != 0) return;
+    std::cerr << "streamd: " << disk << ": " << text
+              << (count > 100 ? " (and others like it)" : "") << std::endl;
+  };
+}
+
 // A failure shows when the socket is made.
 void MakeParentDirectory(const std::string& path) {
   std::error_code ignored;
@@ -76,6 +86,7 @@ Task<Status> StreamDriver::OpenMap(UniqueFd disk) {
   for (const std::string& warning : found->warnings) {
     std::cerr << "streamd: " << options_.disk << ": " << warning << "\n";
   }
+  if (auto known = WithoutDoubt(*found); !known) co_return known.error();
   if (!found->superblock) {
     co_return Error{ErrorCode::kNotFound,
                     "there is no migration on " + options_.disk};
@@ -101,7 +112,8 @@ Task<Status> StreamDriver::OpenMap(UniqueFd disk) {
   if (auto s = OpenSource(*manifest); !s) co_return s;
   engine_ = std::make_unique<StreamEngine>(
       loop_, *device_, *store_, *source_, *manifest,
-      StreamEngine::Options{std::chrono::seconds(1), options_.read_only});
+      StreamEngine::Options{std::chrono::seconds(1), options_.read_only,
+                            ReportTo(options_.disk)});
   co_return OkStatus();
 }
 
@@ -161,6 +173,10 @@ Status StreamDriver::OpenSource(
   options.servers =
       servers_only ? options_.urls : store_->superblock().server_urls;
   options.curl.ca_file = options_.ca;
+  // Only chunks come from here, and each is checked by its digest.
+  options.curl.tolerate_dates = true;
+  options.stall_timeout = options_.stall_timeout;
+  options.back_off_max = options_.back_off_max;
   auto source = HttpChunkSource::Create(loop_, manifest, std::move(options),
                                         servers_only);
   if (!source) return source.error();
@@ -221,6 +237,7 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
     co_return device.error();
   }
   identity_.device = *device;
+  checker_ = std::make_unique<Checker>(loop_, *engine_);
   MakeBackfill();
   health_ = std::make_unique<BootHealth>(loop_, *store_, *engine_,
                                          options_.health);
@@ -288,6 +305,7 @@ Task<Status> StreamDriver::Stop() {
   stopped_ = true;
   if (backfill_) backfill_->Stop();
   if (health_) co_await health_->Stop();
+  if (checker_) checker_->Stop();
   // Whoever waits for the network is told that there will be no answer.
   final_source_ = source_->statistics();
   source_.reset();
@@ -297,16 +315,28 @@ Task<Status> StreamDriver::Stop() {
 }
 
 json StreamDriver::Report() const {
-  return StatusReport(identity_, *engine_,
-                      source_ ? source_->statistics() : final_source_,
-                      *backfill_, health_.get());
+  json report = StatusReport(identity_, *engine_,
+                             source_ ? source_->statistics() : final_source_,
+                             *backfill_, health_.get());
+  report["check"] = checker_->Report();
+  return report;
 }
 
 void StreamDriver::WriteStatusFile() {
   if (stopped_) return;
+  WarnOfDates();
   (void)status_file_->Replace(JsonLine(Report()));
   KeepBackfillState();
   loop_.PostAfter(kStatusInterval, [this] { WriteStatusFile(); });
+}
+
+void StreamDriver::WarnOfDates() {
+  if (warned_of_dates_ || source_->statistics().dated_certificates == 0) return;
+  warned_of_dates_ = true;
+  std::cerr << "streamd: warning: a server's certificate is not valid at this "
+               "machine's time; chunks are taken all the same, for each is "
+               "checked by its digest. Renew the certificate, or set the clock"
+            << std::endl;
 }
 
 Task<json> StreamDriver::Handle(json request) {
@@ -316,6 +346,7 @@ Task<json> StreamDriver::Handle(json request) {
     co_return json{{"extents", DirtyExtents(*engine_)}};
   }
   if (command == "backfill") co_return SteerBackfill(request);
+  if (command == "check") co_return StartCheck(request);
   if (command == "rollback") co_return co_await WishRollback();
   if (command == "healthy") co_return co_await ReportHealthy();
   if (command == "wait" && request.value("for", json()) == "complete") {
@@ -325,6 +356,16 @@ Task<json> StreamDriver::Handle(json request) {
     co_return json::object();
   }
   co_return ControlError("unknown command '" + command + "'");
+}
+
+json StreamDriver::StartCheck(const json& request) {
+  const json scope = request.value("scope", json("all"));
+  if (scope != "all" && scope != "boot") {
+    return ControlError("check: the scope is all or boot");
+  }
+  const Status s = checker_->Start(scope == "boot" ? Checker::Scope::kBoot
+                                                   : Checker::Scope::kAll);
+  return s ? json::object() : ControlError(s.error().message);
 }
 
 json StreamDriver::SteerBackfill(const json& request) {

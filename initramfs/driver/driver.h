@@ -11,6 +11,7 @@
 #include "blockmap/image/http_chunk_source.h"
 #include "blockmap/map/map_store.h"
 #include "initramfs/driver/backfill.h"
+#include "initramfs/driver/checker.h"
 #include "initramfs/driver/control_server.h"
 #include "initramfs/driver/engine.h"
 #include "initramfs/driver/health.h"
@@ -34,6 +35,8 @@ struct DriverOptions {
   std::string control = "/run/bootstream/control";
   std::string status_file = "/run/bootstream/status.json";
   bool read_only = false;
+  std::chrono::milliseconds stall_timeout{15000};
+  std::chrono::milliseconds back_off_max = kBackOffMax;
   Backfill::Options backfill;
   BootHealth::Options health;
 };
@@ -74,11 +77,13 @@ class StreamDriver {
   Status OpenSource(const std::shared_ptr<const Manifest>& manifest);
   std::unique_ptr<Frontend> MakeFrontend();
   Task<nlohmann::json> Handle(nlohmann::json request);
+  nlohmann::json StartCheck(const nlohmann::json& request);
   nlohmann::json SteerBackfill(const nlohmann::json& request);
   Task<nlohmann::json> WishRollback();
   Task<nlohmann::json> ReportHealthy();
   nlohmann::json Report() const;
   void WriteStatusFile();
+  void WarnOfDates();
 
   IoLoop& loop_;
   DriverOptions options_;
@@ -91,10 +96,12 @@ class StreamDriver {
   std::unique_ptr<StreamEngine> engine_;
   std::unique_ptr<Backfill> backfill_;
   std::unique_ptr<BootHealth> health_;
+  std::unique_ptr<Checker> checker_;
   std::unique_ptr<Frontend> frontend_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<StatusFile> status_file_;
   FetchStatistics final_source_;  // after Stop
+  bool warned_of_dates_ = false;
   bool stopped_ = false;
 };
 

@@ -14,7 +14,7 @@ StreamEngine::StreamEngine(Executor& executor, BlockDevice& device,
       store_(store),
       source_(source),
       manifest_(std::move(manifest)),
-      options_(options),
+      options_(std::move(options)),
       grid_(manifest_->grid()),
       alive_(std::make_shared<bool>(true)) {}
 
@@ -70,7 +70,7 @@ Task<Status> StreamEngine::Write(uint64_t offset,
   std::vector<Task<Status>> pieces;
   ForEachPiece(offset, data.size(), [&](Piece piece, uint64_t at) {
     pieces.push_back(
-        WritePiece(piece, data.subspan(at, piece.end - piece.begin)));
+        WriteAnywhere(piece, data.subspan(at, piece.end - piece.begin)));
   });
   Status status = co_await JoinAll(std::move(pieces));
   if (status && fua) status = co_await Flush();

@@ -2,10 +2,13 @@
 #define INITRAMFS_DRIVER_ENGINE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "blockmap/base/block_device.h"
@@ -27,7 +30,8 @@ struct EngineStatistics {
   uint64_t prefetched_chunks = 0;               // every class but demand
   uint64_t answered_fetches = 0;                // of every class
   uint64_t evicted_chunks = 0;
-  uint64_t healed_chunks = 0;  // a clean chunk could not be read
+  uint64_t healed_chunks = 0;  // clean, unreadable or rotten: fetched again
+  uint64_t io_errors = 0;      // told to whoever asked
   uint64_t patches = 0;
   uint64_t intents = 0;
 };
@@ -54,6 +58,8 @@ class StreamEngine final : public BlockService {
     Executor::Duration commit_delay = std::chrono::seconds(1);
     // Nothing is stored or written; for looking at a disk.
     bool read_only = false;
+    // Hears of each thing that went wrong with the disk, with its address.
+    std::function<void(const std::string&)> report = {};
   };
 
   StreamEngine(Executor& executor, BlockDevice& device, MapStore& store,
@@ -78,6 +84,18 @@ class StreamEngine final : public BlockService {
   // wrote to it before we ran: if it does not match the manifest any more, its
   // blocks are dirty from now on.
   Task<Status> AuditBootChunk(ImageChunk chunk);
+
+  enum class CheckResult : uint8_t {
+    kNothing,     // no data, or not on the disk
+    kGood,        // it is what the manifest says
+    kNotClean,    // written to, or not all there: the manifest does not tell
+    kTouched,     // boot set or pinned, at home, and differs: it is the truth
+    kMended,      // it was wrong, and was fetched again
+    kUnreadable,  // wrong or unreadable, and only the disk has it
+  };
+  // Compare a clean chunk on the disk with the manifest, and mend it.  Waits
+  // for the server if it must.
+  Task<Result<CheckResult>> CheckChunk(ImageChunk chunk);
 
   // Commit what is pending and wait until nothing is under way.
   Task<Status> Drain();
@@ -120,7 +138,16 @@ class StreamEngine final : public BlockService {
   Task<Status> ReadLocal(Piece piece, const ChunkState& state,
                          const Flight* flight, std::span<std::byte> out);
   Task<Status> ReadDisk(uint64_t offset, std::span<std::byte> out);
-  Task<Status> DropUnreadable(ImageChunk chunk);
+  Task<Status> ReadHealed(Piece piece, uint64_t wanted, Status failure,
+                          std::span<std::byte> out);
+  bool IsTruth(ImageChunk chunk, const ChunkState& state) const;
+  Task<Status> DropClean(ImageChunk chunk, bool bad_place);
+  Task<Status> ReopenPhase(ImageChunk chunk);
+  Task<void> ClosePhase(ImageChunk chunk);
+  Task<Result<bool>> IsAsInManifest(ImageChunk chunk, const ChunkState& state);
+  void Quarantine(DiskChunk place);
+  Status Fail(ImageChunk chunk, const ChunkState& state, const char* what,
+              Status status);
 
   // hydrate.cc
   std::shared_ptr<Flight> StartFlight(ImageChunk chunk, FetchClass fetch_class);
@@ -133,6 +160,8 @@ class StreamEngine final : public BlockService {
 
   // write_path.cc
   Task<Status> WritePiece(Piece piece, std::span<const std::byte> data);
+  Task<Status> WriteTableHead(Piece piece, std::span<const std::byte> data);
+  Task<Status> WriteAnywhere(Piece piece, std::span<const std::byte> data);
   Task<Status> WriteExclusive(Piece piece, std::span<const std::byte> data);
   Task<Status> Prepare(const Piece& piece, ChunkState& state);
   Task<Status> Overwrite(const Piece& piece, ChunkState state,
@@ -163,6 +192,12 @@ class StreamEngine final : public BlockService {
   ChunkLocks locks_;
   std::unordered_map<ImageChunk, std::shared_ptr<Flight>> flights_;
   ImageChunk evict_cursor_;
+  AsyncSharedMutex table_mutex_;  // writes to the first sectors
+  // Places that did not take what was written to them, kept from being used
+  // again until the next start.
+  std::vector<DiskChunk> bad_places_;
+  // Chunks that were dropped from an image that was complete.
+  std::unordered_set<ImageChunk> reopened_;
   bool commit_scheduled_ = false;
   EngineStatistics statistics_;
   // Set false by the destructor: timers that fire later do nothing.

@@ -69,6 +69,7 @@ Task<void> StreamEngine::RunFlight(ImageChunk chunk, FetchClass fetch_class,
     ++statistics_.answered_fetches;
     if (!options_.read_only) {
       Status stored = co_await Store(chunk, *flight);
+      if (stored) co_await ClosePhase(chunk);
       flight->status = std::move(stored);
     }
   }
@@ -105,8 +106,15 @@ Task<Status> StreamEngine::Store(ImageChunk chunk, Flight& flight) {
     const Status s =
         co_await device_.Write(to, content.span().subspan(begin, size));
     if (!s) {
-      if (!store_.map().Get(chunk).location.on_disk()) {
-        store_.Release(state.location.chunk());
+      const bool fresh = !store_.map().Get(chunk).location.on_disk();
+      if (fresh) store_.Release(state.location.chunk());
+      if (fresh) Quarantine(state.location.chunk());
+      if (options_.report) {
+        options_.report("disk chunk " +
+                        std::to_string(state.location.chunk().value) +
+                        " does not take image chunk " +
+                        std::to_string(chunk.value) + ": " +
+                        s.error().message);
       }
       co_return s;
     }

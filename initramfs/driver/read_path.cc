@@ -16,28 +16,24 @@ bool Aligned(const std::byte* data) {
 Task<Status> StreamEngine::ReadPiece(Piece piece, std::span<std::byte> out) {
   const uint64_t wanted = BlocksOf(piece);
   std::shared_ptr<Flight> flight;
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    ChunkLocks::Guard guard = co_await locks_.Shared(piece.chunk);
-    ChunkState state = store_.map().Get(piece.chunk);
-    if ((MissingBlocks(piece.chunk, state) & wanted) != 0) {
-      guard.Release();
-      ++statistics_.demand_misses;
-      flight = StartFlight(piece.chunk, FetchClass::kDemand);
-      co_await flight->done;
-      if (flight->failed) co_return flight->status;
-      // What could not be stored is answered from the download itself.
-      guard = co_await locks_.Shared(piece.chunk);
-      state = store_.map().Get(piece.chunk);
-    }
-    Status status = co_await ReadLocal(piece, state, flight.get(), out);
-    const bool clean = (state.dirty & wanted) == 0;
-    if (status || !clean || manifest_->IsZero(piece.chunk)) co_return status;
+  ChunkLocks::Guard guard = co_await locks_.Shared(piece.chunk);
+  ChunkState state = store_.map().Get(piece.chunk);
+  if ((MissingBlocks(piece.chunk, state) & wanted) != 0) {
     guard.Release();
-    if (auto s = co_await DropUnreadable(piece.chunk); !s) co_return status;
+    ++statistics_.demand_misses;
+    flight = StartFlight(piece.chunk, FetchClass::kDemand);
+    co_await flight->done;
+    if (flight->failed) co_return flight->status;
+    // What could not be stored is answered from the download itself.
+    guard = co_await locks_.Shared(piece.chunk);
+    state = store_.map().Get(piece.chunk);
   }
-  co_return Error{ErrorCode::kIo, "image chunk " +
-                                      std::to_string(piece.chunk.value) +
-                                      " cannot be read from the disk"};
+  Status status = co_await ReadLocal(piece, state, flight.get(), out);
+  if (status) co_return status;
+  const bool lost = (state.dirty & wanted) != 0 || IsTruth(piece.chunk, state);
+  if (lost) co_return Fail(piece.chunk, state, "read", std::move(status));
+  guard.Release();
+  co_return co_await ReadHealed(piece, wanted, std::move(status), out);
 }
 
 // Blocks come from the disk where they are valid, from `flight` where they are
@@ -90,23 +86,6 @@ Task<Status> StreamEngine::ReadDisk(uint64_t offset, std::span<std::byte> out) {
   AlignedBuffer bounce(end - start);
   if (auto s = co_await device_.Read(start, bounce.span()); !s) co_return s;
   std::memcpy(out.data(), bounce.data() + (offset - start), out.size());
-  co_return OkStatus();
-}
-
-Task<Status> StreamEngine::DropUnreadable(ImageChunk chunk) {
-  if (options_.read_only) {
-    co_return Error{ErrorCode::kRefused, "read-only: nothing is mended"};
-  }
-  ChunkLocks::Guard guard = co_await locks_.Exclusive(chunk);
-  const ChunkState state = store_.map().Get(chunk);
-  if (state.dirty != 0 || manifest_->InBootSet(chunk)) {
-    co_return Error{ErrorCode::kIo, "only the disk has this chunk"};
-  }
-  if (state.location.on_disk()) {
-    store_.SetChunk(chunk, ChunkState{});
-    ++statistics_.healed_chunks;
-    CommitSoon();
-  }
   co_return OkStatus();
 }
 

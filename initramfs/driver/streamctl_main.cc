@@ -22,6 +22,7 @@ struct Options {
   bool no_restart = false;
   std::string rate;
   std::string wait_for;
+  std::string check_scope = "all";
 };
 
 int Fail(const Error& error) {
@@ -71,6 +72,16 @@ void PrintStatus(const json& status) {
   if (source.at("waiting").get<bool>()) {
     std::printf("waiting    %s\n",
                 source.at("failure").get<std::string>().c_str());
+  }
+  if (source.at("dated_certificates").get<uint64_t>() > 0) {
+    std::printf(
+        "warning    a server's certificate is not valid at this time; its "
+        "chunks are checked and taken\n");
+  }
+  if (status.at("engine").at("io_errors").get<uint64_t>() > 0) {
+    std::printf("warning    the disk is failing: %.0f I/O errors; streamd's "
+                "log has the places\n",
+                status.at("engine").at("io_errors").get<double>());
   }
   const std::string failure = status.at("backfill").at("failure");
   if (!failure.empty()) std::printf("trouble    %s\n", failure.c_str());
@@ -152,6 +163,73 @@ int Rollback(ControlClient& client, const Options& options) {
   return Fail(ErrnoError(errno, "systemctl reboot"));
 }
 
+void PrintCheck(const json& check) {
+  const auto number = [&](const char* key) {
+    return static_cast<unsigned long long>(check.at(key).get<uint64_t>());
+  };
+  std::printf("%llu chunks are as the image has them, %llu were written to\n",
+              number("good"), number("not_clean"));
+  if (number("touched") > 0) {
+    std::printf("%llu boot chunks were written to by firmware or boot loader\n",
+                number("touched"));
+  }
+  if (number("mended") > 0) {
+    std::printf("%llu were wrong on the disk and were fetched again\n",
+                number("mended"));
+  }
+}
+
+// How a check that has ended is told, and its exit code.
+int EndCheck(const json& check, bool as_json) {
+  if (as_json) {
+    std::cout << check.dump(2) << std::endl;
+  } else {
+    PrintCheck(check);
+    std::fflush(stdout);
+  }
+  if (check.at("not_home").get<uint64_t>() > 0) {
+    return Fail({ErrorCode::kCorrupt,
+                 "boot chunks are not where the firmware looks for them; do "
+                 "not restart before 'streamctl check boot' is content"});
+  }
+  const auto failed = check.at("failed").get<uint64_t>();
+  if (failed == 0) return 0;
+  return Fail({ErrorCode::kCorrupt,
+               std::to_string(failed) +
+                   " chunks could not be checked or mended; the last: " +
+                   check.at("failure").get<std::string>()});
+}
+
+void ShowCheckProgress(const json& check, bool running) {
+  if (::isatty(STDERR_FILENO) == 0) return;
+  std::fprintf(
+      stderr, "\r%llu of %llu%s",
+      static_cast<unsigned long long>(check.at("done").get<uint64_t>()),
+      static_cast<unsigned long long>(check.at("total").get<uint64_t>()),
+      running ? "" : "\n");
+}
+
+// Begin, show how far it is, and say what came of it.
+int Check(ControlClient& client, const Options& options) {
+  const auto begun =
+      client.Ask({{"command", "check"}, {"scope", options.check_scope}});
+  if (!begun) return Fail(begun.error());
+  for (;;) {
+    const auto status = client.Ask({{"command", "status"}});
+    if (!status) return Fail(status.error());
+    try {
+      const json& check = status->at("check");
+      const bool running = check.at("state") == "running";
+      ShowCheckProgress(check, running);
+      if (!running) return EndCheck(check, options.as_json);
+    } catch (const json::exception&) {
+      return Fail({ErrorCode::kUnsupported,
+                   "the driver's status is not what this streamctl knows"});
+    }
+    ::poll(nullptr, 0, 100);
+  }
+}
+
 int PrintDirty(ControlClient& client) {
   const auto reply = client.Ask({{"command", "dirty"}});
   if (!reply) return Fail(reply.error());
@@ -189,6 +267,13 @@ int Main(int argc, char** argv) {
   auto* healthy = app.add_subcommand(
       "healthy", "Report that this system has come up as it should: from now "
                  "on nothing is rolled back by itself");
+  auto* check = app.add_subcommand(
+      "check", "Compare what is on the disk with the image; what is wrong is "
+               "fetched again");
+  check->add_option("SCOPE", options.check_scope,
+                    "all, or boot: what firmware and boot loader read")
+      ->check(CLI::IsMember({"all", "boot"}));
+  check->add_flag("--json", options.as_json, "One JSON object");
   auto* rollback =
       app.add_subcommand("rollback", "Restart into the old system");
   rollback->add_flag("--yes", options.yes, "Do not ask");
@@ -208,6 +293,7 @@ int Main(int argc, char** argv) {
   }
   if (*dirty) return PrintDirty(*client);
   if (*healthy) return Simple(*client, {{"command", "healthy"}});
+  if (*check) return Check(*client, options);
   if (*rollback) return Rollback(*client, options);
   if (*pause || *resume) {
     return Simple(*client, {{"command", "backfill"},

@@ -15,6 +15,7 @@
 
 #include "blockmap/base/posix_block_device.h"
 #include "blockmap/disk/probe.h"
+#include "blockmap/image/least_rights.h"
 #include "initramfs/driver/control_server.h"
 #include "initramfs/driver/driver.h"
 #include "initramfs/driver/kept_disk.h"
@@ -30,6 +31,9 @@ using nlohmann::json;
 
 struct Options {
   DriverOptions driver;
+  // For tests.
+  uint32_t stall_timeout_ms = 15000;
+  uint32_t back_off_max_ms = kBackOffMax.count();
   bool scan = false;
   bool takeover = false;
   bool daemonize = false;
@@ -259,6 +263,10 @@ int Run(Options options, char** argv) {
   }
   options.driver.disk = *disk;
   options.driver.health.boot_id = ThisBoot();
+  options.driver.stall_timeout =
+      std::chrono::milliseconds(options.stall_timeout_ms);
+  options.driver.back_off_max =
+      std::chrono::milliseconds(options.back_off_max_ms);
   options.driver.backfill.start_paused = options.backfill_paused;
   options.driver.backfill.resume_after =
       std::chrono::seconds(options.resume_after_seconds);
@@ -317,6 +325,7 @@ int Scan(const std::string& disk) {
 }
 
 int Main(int argc, char** argv) {
+  ForbidNewRights();
   Options options;
   DriverOptions& driver = options.driver;
   std::string scan_disk;
@@ -350,7 +359,9 @@ int Main(int argc, char** argv) {
   run->add_option("--pubkey", driver.public_key,
                   "PEM key that the manifest must be signed with")
       ->capture_default_str();
-  run->add_option("--ca", driver.ca, "PEM certificates for HTTPS servers");
+  run->add_option("--ca", driver.ca,
+                  "PEM file of the authorities that may have signed a server's "
+                  "certificate, and no others");
   run->add_option("--url", driver.urls,
                   "Image server, instead of those recorded on the disk");
   run->add_flag("--read-only", driver.read_only,
@@ -371,6 +382,8 @@ int Main(int argc, char** argv) {
   run->add_option("--resume-after", options.resume_after_seconds,
                   "Seconds after which a paused backfill resumes by itself; "
                   "0: never");
+  run->add_option("--stall-timeout-ms", options.stall_timeout_ms)->group("");
+  run->add_option("--back-off-max-ms", options.back_off_max_ms)->group("");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -18,6 +18,41 @@ uint64_t BitOf(uint32_t byte) { return uint64_t{1} << (byte / kBlockBytes); }
 
 }  // namespace
 
+Task<Status> StreamEngine::WriteAnywhere(Piece piece,
+                                         std::span<const std::byte> data) {
+  const bool head = piece.chunk.value == 0 && piece.begin < kTableHeadBytes &&
+                    store_.superblock().anchor_offset != kNone;
+  Status status = OkStatus();
+  if (head) {
+    status = co_await WriteTableHead(piece, data);
+  } else {
+    status = co_await WritePiece(piece, data);
+  }
+  if (!status && status.error().code == ErrorCode::kIo) {
+    co_return Fail(piece.chunk, store_.map().Get(piece.chunk), "written",
+                   std::move(status));
+  }
+  co_return status;
+}
+
+// The anchor says which partition tables belong to it.  If this write changes
+// the table's id, the anchor follows before it is on the disk.
+Task<Status> StreamEngine::WriteTableHead(Piece piece,
+                                          std::span<const std::byte> data) {
+  const AsyncSharedMutex::Guard guard = co_await table_mutex_.Lock();
+  AlignedBuffer head(kTableHeadBytes);
+  const Piece all{ImageChunk{0}, 0, kTableHeadBytes};
+  if (auto s = co_await ReadPiece(all, head.span()); !s) co_return s;
+  const size_t size = std::min<size_t>(data.size(),
+                                       kTableHeadBytes - piece.begin);
+  std::memcpy(head.data() + piece.begin, data.data(), size);
+  const TableId id = TableIdOf(head.span());
+  if (id != store_.superblock().target_table_id) {
+    if (auto s = co_await store_.ChangeTargetTable(id); !s) co_return s;
+  }
+  co_return co_await WritePiece(piece, data);
+}
+
 // What is dirty already is overwritten in place under the shared lock; all else
 // changes the chunk's state first.
 Task<Status> StreamEngine::WritePiece(Piece piece,
@@ -174,7 +209,7 @@ Task<Status> StreamEngine::ZeroPiece(Piece piece) {
     co_return co_await ForgetContent(piece.chunk);
   }
   const AlignedBuffer zeroes(piece.end - piece.begin);
-  co_return co_await WritePiece(piece, zeroes.span());
+  co_return co_await WriteAnywhere(piece, zeroes.span());
 }
 
 // The chunk is all zero from now on, and takes no place.

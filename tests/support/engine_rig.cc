@@ -41,6 +41,7 @@ EngineRig::EngineRig(std::vector<DiskExtent> region)
   manifest_ =
       std::make_shared<const Manifest>(SignAndOpen(content, &manifest_file_));
   device_ = std::make_unique<MemoryDevice>(old_disk_);
+  faults_ = std::make_unique<FaultyDevice>(*device_);
 
   MapStore::CreateOptions options;
   Superblock& superblock = options.superblock;
@@ -56,15 +57,19 @@ EngineRig::EngineRig(std::vector<DiskExtent> region)
   options.journal_chunks = 2;
   options.spare_chunks = 2;
   options.superblock_order = {kFirst, DiskChunk{kFirst.value + 1}};
-  store_ = Must(RunInline(MapStore::Create(*device_, std::move(options))));
+  store_ = Must(RunInline(MapStore::Create(*faults_, std::move(options))));
   OpenEngine();
 }
 
 void EngineRig::OpenEngine() {
   source_ = std::make_unique<FakeChunkSource>(image_, kChunk);
-  engine_ = std::make_unique<StreamEngine>(executor_, *device_, *store_,
+  StreamEngine::Options options;
+  options.report = [this](const std::string& text) {
+    reports_.push_back(text);
+  };
+  engine_ = std::make_unique<StreamEngine>(executor_, *faults_, *store_,
                                            *source_, manifest_,
-                                           StreamEngine::Options{});
+                                           std::move(options));
 }
 
 void EngineRig::Restart() {
@@ -73,13 +78,13 @@ void EngineRig::Restart() {
   const SuperblockChunks chunks = store_->superblock().superblock_chunks;
   store_.reset();
   const Superblock superblock =
-      Must(RunInline(MapStore::ReadSuperblock(*device_, kChunk, chunks)));
+      Must(RunInline(MapStore::ReadSuperblock(*faults_, kChunk, chunks)));
   std::unique_ptr<KeptChanges> kept;
   if (kept_) {
     kept = Must(KeptChanges::Open(UniqueFd(::dup(kept_.get())),
                                   superblock.migration_id));
   }
-  store_ = Must(RunInline(MapStore::Open(*device_, superblock,
+  store_ = Must(RunInline(MapStore::Open(*faults_, superblock,
                                          FactsFor(manifest_), false,
                                          std::move(kept))));
   OpenEngine();

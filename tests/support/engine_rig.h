@@ -2,6 +2,7 @@
 #define TESTS_SUPPORT_ENGINE_RIG_H_
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "blockmap/base/unique_fd.h"
@@ -9,6 +10,7 @@
 #include "initramfs/driver/engine.h"
 #include "tests/support/fake_chunk_source.h"
 #include "tests/support/fake_image.h"
+#include "tests/support/faulty_device.h"
 #include "tests/support/memory_device.h"
 #include "tests/support/test_executor.h"
 
@@ -30,7 +32,14 @@ class EngineRig {
   MapStore& store() { return *store_; }
   FakeChunkSource& source() { return *source_; }
   MemoryDevice& device() { return *device_; }
+  // What engine and map store see of it.
+  FaultyDevice& faults() { return *faults_; }
+  // What the engine has said of the disk.
+  const std::vector<std::string>& reports() const { return reports_; }
   TestExecutor& executor() { return executor_; }
+  ChunkState engine_state(uint64_t chunk) const {
+    return store_->map().Get(ImageChunk{chunk});
+  }
   const std::vector<std::byte>& image() const { return image_; }
   const std::vector<std::byte>& old_disk() const { return old_disk_; }
 
@@ -54,6 +63,8 @@ class EngineRig {
   std::vector<DiskExtent> region_;
   TestExecutor executor_;
   std::unique_ptr<MemoryDevice> device_;
+  std::unique_ptr<FaultyDevice> faults_;
+  std::vector<std::string> reports_;
   UniqueFd kept_;
   std::unique_ptr<MapStore> store_;
   std::unique_ptr<FakeChunkSource> source_;
