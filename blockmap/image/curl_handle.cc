@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <ctime>
 
+#include "blockmap/base/printable.h"
+
 namespace bootstream {
 namespace {
 
@@ -104,8 +106,9 @@ std::string DescribeCurlError(CURLcode code, const char* detail,
   if (code == CURLE_SSL_CACERT_BADFILE) {
     return "certificates cannot be read from " + authorities;
   }
-  const std::string what =
-      detail[0] != '\0' ? detail : curl_easy_strerror(code);
+  // It may hold what the server said.
+  const std::string what = Printable(
+      detail[0] != '\0' ? detail : curl_easy_strerror(code));
   if (code != CURLE_PEER_FAILED_VERIFICATION) return what;
   return what + " (checked with " + authorities + ")";
 }

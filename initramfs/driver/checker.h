@@ -17,7 +17,7 @@ namespace bootstream {
 // server where it must.  One thread, the executor's.
 class Checker {
  public:
-  enum class Scope : uint8_t { kAll, kBoot };  // the boot set and what is pinned
+  enum class Scope : uint8_t { kAll, kBoot };  // the boot set
 
   // Both must outlive the Checker, which must outlive the executor's last turn.
   Checker(Executor& executor, StreamEngine& engine)

@@ -69,7 +69,7 @@ Result<UniqueFd> ControlServer::Listen(const std::string& path) {
   if (!fd) return ErrnoError(errno, "socket");
   ::unlink(path.c_str());
   // Before bind: the node is born with these permissions (unix(7)).
-  if (::fchmod(fd.get(), 0600) != 0) return ErrnoError(errno, "fchmod " + path);
+  if (::fchmod(fd.get(), 0600) != 0) return ErrnoError(errno, "fchmod socket");
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address),
              sizeof address) != 0) {
     return ErrnoError(errno, "bind " + path);

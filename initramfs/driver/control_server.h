@@ -12,9 +12,9 @@
 
 namespace bootstream {
 
-// Answers JSON lines on a Unix socket (control.md), to root and to the user that
-// it runs as; whoever else can connect is told so, and not listened to.  Thread
-// of the loop.
+// Answers JSON lines on a Unix socket (control.md), to root and to the user
+// that it runs as; whoever else can connect is told so, and not listened to.
+// Thread of the loop.
 class ControlServer {
  public:
   // Gets a request object, gives the reply object, whenever it is ready.

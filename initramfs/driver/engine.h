@@ -48,6 +48,8 @@ struct EngineStatistics {
 //  6. A download is recorded lazily; a demand miss is always answered, and
 //     stored if a free or clean chunk can be found.
 //  8. One download at a time for a chunk; a write waits for the disk only.
+//  A clean block that cannot be read is forgotten, durably, and fetched again;
+//  what only the disk has is an I/O error (heal.cc).
 //
 // One thread, the executor's.  Everything given must outlive the engine; no
 // call may be under way when it is destroyed.

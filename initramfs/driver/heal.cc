@@ -57,7 +57,8 @@ Task<Status> StreamEngine::ReadHealed(Piece piece, uint64_t wanted,
                       " cannot be read and is fetched again: " +
                       failure.error().message);
     }
-    // Told to whoever flushes if it failed; the reader is answered all the same.
+    // A failure is told to whoever flushes; the reader is answered all the
+    // same.
     (void)co_await DropClean(piece.chunk, /*bad_place=*/true);
   }
   const std::shared_ptr<Flight> flight =

@@ -68,7 +68,8 @@ WantedFrame Frame(uint64_t offset, uint32_t size) {
 
 FUZZ_TARGET(http_reply) {
   if (input.size() > kInputBytesMax) return;
-  static CurlHandle reused = MakeCurlHandle({});
+  static const CurlSettings settings;
+  static CurlHandle reused = MakeCurlHandle(settings);
   static const UniqueFd listener(
       ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   static const std::string name = ListenAt(listener);
@@ -95,8 +96,9 @@ FUZZ_TARGET(http_reply) {
         ++arrived;
       });
   const CURLcode code = curl_easy_perform(easy);
-  std::string why;
-  const auto outcome = transfer.Judge(code, why);
+  const HttpTransfer::Verdict verdict = transfer.Judge(code, settings);
+  const auto outcome = verdict.outcome;
+  const std::string& why = verdict.why;
   Require((outcome == HttpTransfer::Outcome::kDone) == (arrived == 2),
           "done means that every frame has come");
   Require(outcome == HttpTransfer::Outcome::kDone || !why.empty(),

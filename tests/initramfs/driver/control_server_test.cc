@@ -61,10 +61,12 @@ class ControlServerTest : public testing::Test {
   [[noreturn]] void Serve(int ready) {
     auto loop = IoLoop::Create();
     if (!loop) ::_exit(1);
-    auto server = ControlServer::Listen(
-        **loop, path_,
+    auto listener = ControlServer::Listen(path_);
+    if (!listener) ::_exit(1);
+    const auto server = ControlServer::Serve(
+        **loop, std::move(*listener),
         [](json request) { return Answer(std::move(request)); });
-    if (!server || ::write(ready, "", 1) != 1) ::_exit(1);
+    if (::write(ready, "", 1) != 1) ::_exit(1);
     (*loop)->Run();
     ::_exit(0);
   }

@@ -1,0 +1,168 @@
+#include "bootagent/stage.h"
+#include "tests/bootagent/migration_fixture.h"
+#include "tests/support/crash_device.h"
+#include "tests/support/faulty_device.h"
+
+// A disk that fails once, at a read, a write or a flush of a migration or of a
+// rollback: the agent says so and stops, and when it runs again it goes on from
+// there, or back, as after a power cut.
+
+namespace bootstream {
+namespace {
+
+class AgentBadDiskTest : public MigrationTest {
+ protected:
+  using Fault = void (FaultyDevice::*)(uint64_t);
+
+  void SetUp() override {
+    MigrationTest::SetUp();
+    if (IsSkipped()) return;
+    const auto status = RunMigrate(disk_, "released");
+    ASSERT_EQ(status.error().code, ErrorCode::kUnavailable)
+        << status.error().message;
+    region_ = RegionOf(disk_);
+    const auto loaded = Load(disk_);
+    std::vector<std::byte> bytes(loaded.size());
+    std::memcpy(bytes.data(), loaded.data(), loaded.size());
+    released_.emplace(std::move(bytes));
+  }
+
+  // `count` numbers below `total`, spread evenly, the first and the last ones
+  // among them.
+  static std::vector<uint64_t> Spread(uint64_t total, uint64_t count) {
+    std::vector<uint64_t> numbers;
+    for (uint64_t i = 0; i < count; ++i) {
+      numbers.push_back(i * (total - 1) / (count - 1));
+    }
+    return numbers;
+  }
+
+  void ExpectBootSetHome(const CrashDevice& device) {
+    std::vector<std::byte> found(kChunk);
+    const auto image = access_->source().image();
+    for (const ImageChunk chunk : BootChunks(access_->manifest())) {
+      const uint64_t at = chunk.value * kChunk;
+      device.image().Read(at, found);
+      ASSERT_EQ(std::memcmp(found.data(), image.data() + at, kChunk), 0)
+          << "boot chunk " << chunk.value;
+    }
+  }
+  void ExpectSourceBack(const CrashDevice& device) {
+    std::vector<std::byte> now(kChunk), then(kChunk);
+    for (uint64_t c = 0; c * kChunk < kDiskBytes; ++c) {
+      const bool ours = std::ranges::any_of(region_, [&](const DiskExtent& e) {
+        return c >= e.first && c < e.end();
+      });
+      if (ours) continue;
+      const size_t size = std::min<uint64_t>(kChunk, kDiskBytes - c * kChunk);
+      device.image().Read(c * kChunk, std::span(now).first(size));
+      released_->Read(c * kChunk, std::span(then).first(size));
+      ASSERT_EQ(std::memcmp(now.data(), then.data(), size), 0)
+          << "source chunk " << c;
+    }
+  }
+  // It stopped with one sentence, or did not need what failed.
+  static void ExpectOneSentence(const Status& status) {
+    if (status) return;
+    EXPECT_NE(status.error().code, ErrorCode::kUnsupported);
+    EXPECT_NE(status.error().code, ErrorCode::kInvalid);
+    EXPECT_EQ(status.error().message.find('\n'), std::string::npos)
+        << status.error().message;
+  }
+  void MigrateWith(Fault fault, uint64_t n) {
+    CrashDevice disk(*released_);
+    FaultyDevice faulty(disk);
+    (faulty.*fault)(n);
+    const Status failed = MigrateOn(faulty, disk_);
+    EXPECT_EQ(faulty.failure_count(), 1U);
+    ExpectOneSentence(failed);
+    CrashDevice back(disk.image());
+    const Status went_on = MigrateOn(faulty, disk_);
+    ASSERT_TRUE(went_on) << went_on.error().message;
+    ASSERT_NO_FATAL_FAILURE(ExpectBootSetHome(disk));
+    const Status went_back = RollbackOn(back, disk_);
+    ASSERT_TRUE(went_back) << went_back.error().message;
+    ASSERT_NO_FATAL_FAILURE(ExpectSourceBack(back));
+  }
+  void RollBackWith(const DiskImage& armed, Fault fault, uint64_t n) {
+    CrashDevice disk(armed);
+    FaultyDevice faulty(disk);
+    (faulty.*fault)(n);
+    const Status failed = RollbackOn(faulty, disk_);
+    EXPECT_EQ(faulty.failure_count(), 1U);
+    ExpectOneSentence(failed);
+    const Status went_back = RollbackOn(faulty, disk_);
+    ASSERT_TRUE(went_back) << went_back.error().message;
+    ASSERT_NO_FATAL_FAILURE(ExpectSourceBack(disk));
+  }
+
+  std::optional<DiskImage> released_;
+  std::vector<DiskExtent> region_;
+};
+
+TEST_F(AgentBadDiskTest, MigrationStopsAndGoesOnOrBack) {
+  CrashDevice disk(*released_);
+  FaultyDevice counted(disk);
+  ASSERT_TRUE(MigrateOn(counted, disk_));
+  for (const uint64_t n : Spread(counted.read_count(), 16)) {
+    SCOPED_TRACE("read " + std::to_string(n));
+    ASSERT_NO_FATAL_FAILURE(MigrateWith(&FaultyDevice::FailRead, n));
+  }
+  for (const uint64_t n : Spread(counted.write_count(), 24)) {
+    SCOPED_TRACE("write " + std::to_string(n));
+    ASSERT_NO_FATAL_FAILURE(MigrateWith(&FaultyDevice::FailWrite, n));
+  }
+  for (const uint64_t n : Spread(counted.flush_count(), 12)) {
+    SCOPED_TRACE("flush " + std::to_string(n));
+    ASSERT_NO_FATAL_FAILURE(MigrateWith(&FaultyDevice::FailFlush, n));
+  }
+}
+
+TEST_F(AgentBadDiskTest, RollbackStopsAndGoesOn) {
+  CrashDevice armed(*released_);
+  ASSERT_TRUE(MigrateOn(armed, disk_));
+  CrashDevice disk(armed.image());
+  FaultyDevice counted(disk);
+  ASSERT_TRUE(RollbackOn(counted, disk_));
+  for (const uint64_t n : Spread(counted.read_count(), 12)) {
+    SCOPED_TRACE("read " + std::to_string(n));
+    ASSERT_NO_FATAL_FAILURE(
+        RollBackWith(armed.image(), &FaultyDevice::FailRead, n));
+  }
+  for (const uint64_t n : Spread(counted.write_count(), 16)) {
+    SCOPED_TRACE("write " + std::to_string(n));
+    ASSERT_NO_FATAL_FAILURE(
+        RollBackWith(armed.image(), &FaultyDevice::FailWrite, n));
+  }
+  for (const uint64_t n : Spread(counted.flush_count(), 8)) {
+    SCOPED_TRACE("flush " + std::to_string(n));
+    ASSERT_NO_FATAL_FAILURE(
+        RollBackWith(armed.image(), &FaultyDevice::FailFlush, n));
+  }
+}
+
+TEST_F(AgentBadDiskTest, ArmedDiskWithoutItsAnchorIsNotMigratedAnew) {
+  CrashDevice disk(*released_);
+  ASSERT_TRUE(MigrateOn(disk, disk_));
+  const DiskImage armed = disk.image();
+  for (const uint64_t place : AnchorCandidates(kDiskBytes)) {
+    std::vector<std::byte> anchor(kAnchorBytes);
+    disk.image().Read(place, anchor);
+    if (!DecodeAnchor(anchor)) continue;
+    for (const size_t at : {50, 2048 + 50}) anchor[at] ^= std::byte{1};
+    disk.image().Write(place, anchor);
+  }
+  const DiskImage damaged = disk.image();
+  const uint64_t writes = disk.write_count();
+  for (const Status& status :
+       {MigrateOn(disk, disk_), RollbackOn(disk, disk_)}) {
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, ErrorCode::kCorrupt);
+    EXPECT_NE(status.error().message.find("damaged"), std::string::npos)
+        << status.error().message;
+  }
+  EXPECT_EQ(disk.write_count(), writes);
+}
+
+}  // namespace
+}  // namespace bootstream
