@@ -9,4 +9,4 @@ for program in sfdisk mkfs.ext4 mkfs.vfat mkfs.xfs mkfs.btrfs mkntfs mcopy \
   command -v "$program" >/dev/null || exit 77
 done
 cd "$(dirname "$0")/../.."
-python3 -m tools.soaks.disks --count 12 --seed 20
+python3 -m tools.soaks.disks --count 12 --seed 627
