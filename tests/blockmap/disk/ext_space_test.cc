@@ -16,7 +16,7 @@ class ExtSpaceTest : public DiskTest {
   // A disk with a file system that was made by `make`, and debugfs requests.
   std::string MakeDisk(const std::string& make,
                        const std::string& requests = {}) {
-    const std::string disk = MakeFile("disk", kPartition.end() + 5 * kMiB);
+    std::string disk = MakeFile("disk", kPartition.end() + 5 * kMiB);
     Run(make + " -q -F -E offset=3145728 disk 64M");
     if (!requests.empty()) {
       Run("printf '" + requests + "' | debugfs -w -f - " + kFs);
