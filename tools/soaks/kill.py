@@ -11,16 +11,12 @@ from tools.soaks import report
 
 # A few deaths for each life of a disk: much of the image is still to come then.
 KILLS_A_DISK = 20
-SCRIPTS = {"socket": ["tests/e2e/test-keeper.sh", "socket"],
-           "fuse": ["tests/e2e/test-keeper.sh", "fuse"],
-           "nbd": ["tests/vm/test-keeper-nbd.sh", "trixie"]}
+FRONTENDS = ["socket", "fuse"]
 
 
-def run_disk(frontend, kills, seed, release):
+def run_disk(frontend, kills, seed):
     """One disk from its migration on; the figures of kill_load.py."""
-    command = SCRIPTS[frontend] + [str(kills), str(seed)]
-    if frontend == "nbd":
-        command[1] = release
+    command = ["tests/e2e/test-keeper.sh", frontend, str(kills), str(seed)]
     done = subprocess.run(command, cwd=report.ROOT, check=False, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           env=dict(os.environ, BUILD_DIR=str(report.BUILD)))
@@ -34,23 +30,17 @@ def run_disk(frontend, kills, seed, release):
 
 def main():
     parser = report.parser("kill", __doc__, 100)
-    parser.add_argument("--frontend", choices=sorted(SCRIPTS), action="append",
+    parser.add_argument("--frontend", choices=FRONTENDS, action="append",
                         help="only this one (default: all); repeatable")
-    parser.add_argument("--release", default="trixie",
-                        choices=["bookworm", "trixie"],
-                        help="the kernel of nbd's machine")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     result = report.Report("kill", options.seed)
-    for frontend in options.frontend or list(SCRIPTS):
+    for frontend in options.frontend or FRONTENDS:
         phase = {"kills": 0, "failed": 0, "answered": 0, "disks": 0,
                  "outage_median_s": 0, "outage_max_s": 0}
-        # A machine takes long to start.
-        at_once = options.count if frontend == "nbd" else KILLS_A_DISK
         while phase["kills"] < options.count:
-            kills = min(at_once, options.count - phase["kills"])
-            code, figures = run_disk(frontend, kills, rng.randrange(1 << 15),
-                                     options.release)
+            kills = min(KILLS_A_DISK, options.count - phase["kills"])
+            code, figures = run_disk(frontend, kills, rng.randrange(1 << 15))
             phase["disks"] += 1
             phase["kills"] += figures.get("kills", kills)
             phase["failed"] += code != 0
