@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2154  # NAME_url is set by name
 # The real programs against a server that does everything wrong.  The agent
 # says why in one sentence and leaves a disk that is as it was, or that it goes
 # on from; streamd serves nothing wrong, answers everybody who waits when the

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2154  # NAME_url is set by name
 # HTTPS over nginx with an authority of the office's own: --ca names the only
 # one that is trusted; whoever is not it, or not the host that was asked for, or
 # out of date, is refused in one sentence.  streamd alone takes a certificate
