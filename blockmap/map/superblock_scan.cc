@@ -42,8 +42,8 @@ class Newest {
   bool is_newer_there_ = false;
 };
 
-// A first superblock that a power cut tore: its chunk's slots were zeroed before
-// it, and whatever came after one that was durable left that one whole.
+// A first superblock that a power cut tore: its chunk's slots were zeroed
+// before it, and whatever came after one that was durable left that one whole.
 bool IsUnfinished(const Result<Superblock>& slot,
                   std::span<const std::byte> other) {
   return !slot && slot.error().code == ErrorCode::kCorrupt && AllZero(other);

@@ -4,24 +4,51 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "tests/crash/agent_phases.h"
+#include "tests/crash/agent_scene.h"
+#include "tests/crash/resume_workload.h"
 #include "tests/crash/simulator.h"
 #include "tests/crash/stream_phases.h"
 
 namespace bootstream {
 namespace {
 
+constexpr int kSkipped = 77;
+const std::string kResume = "resume-";
+
 struct Arguments {
   Simulator::Options simulator;
   uint64_t count = 0;
   uint64_t operations = 120;
+  uint64_t resumes = 3;
+  std::string part;
   std::vector<std::string> phases;
   std::string only;
   std::string json;
 };
 
+// All phases, and the recovery from each as a phase of its own.
+std::vector<PhaseOfLife> AllPhases(const Arguments& arguments) {
+  std::vector<PhaseOfLife> all;
+  if (arguments.part != "driver") all = AgentPhases(arguments.operations);
+  if (arguments.part != "agent") {
+    for (PhaseOfLife& phase : StreamPhases(arguments.operations)) {
+      all.push_back(std::move(phase));
+    }
+  }
+  const size_t count = all.size();
+  for (size_t i = 0; i < count; ++i) {
+    const auto make = [first = all[i].make](uint64_t seed) {
+      return std::make_unique<ResumeWorkload>(first(seed), seed);
+    };
+    all.push_back({kResume + all[i].name, make});
+  }
+  return all;
+}
+
 std::vector<PhaseOfLife> ChosenPhases(const Arguments& arguments) {
   std::vector<PhaseOfLife> chosen;
-  for (PhaseOfLife& phase : StreamPhases(arguments.operations)) {
+  for (PhaseOfLife& phase : AllPhases(arguments)) {
     const auto& names = arguments.phases;
     if (names.empty() || std::ranges::find(names, phase.name) != names.end()) {
       chosen.push_back(std::move(phase));
@@ -78,6 +105,10 @@ void Print(const Simulator& simulator) {
 }
 
 int Run(Arguments arguments) {
+  if (arguments.part != "driver" && !CanMakeAgentScenes()) {
+    std::fprintf(stderr, "needs root and loop devices\n");
+    return kSkipped;
+  }
   std::optional<Simulator::Only> only;
   if (!arguments.only.empty()) {
     only.emplace();
@@ -95,7 +126,13 @@ int Run(Arguments arguments) {
   uint64_t round = only ? only->round : 0;
   do {
     for (const PhaseOfLife& phase : phases) {
-      simulator.RunRound(phase, round, only);
+      // Of a recovery from one state there is little to see.
+      const bool once = only || !phase.name.starts_with(kResume);
+      const uint64_t runs = once ? 1 : arguments.resumes;
+      const uint64_t first = once ? round : round * runs;
+      for (uint64_t i = 0; i < runs; ++i) {
+        simulator.RunRound(phase, first + i, only);
+      }
     }
     ++round;
   } while (!only && simulator.distinct() < arguments.count);
@@ -122,6 +159,10 @@ int main(int argc, char** argv) {
                  "states for each flush");
   app.add_option("--operations", arguments.operations,
                  "requests in one run of the driver");
+  app.add_option("--resumes", arguments.resumes,
+                 "power cuts in a round whose recovery is cut as well");
+  app.add_option("--part", arguments.part, "agent or driver; else both")
+      ->check(CLI::IsMember({"agent", "driver"}));
   app.add_option("--phase", arguments.phases, "only this one (repeatable)");
   app.add_option("--only", arguments.only, "PHASE:ROUND:POINT:STATE");
   app.add_option("--json", arguments.json, "write the figures");

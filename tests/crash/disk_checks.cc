@@ -20,6 +20,14 @@ bool SameChunk(DiskBytes a, uint64_t in_a, DiskBytes b, uint64_t in_b) {
                      size) == 0;
 }
 
+// It was the source's at first and nobody has written to it.
+bool IsUntouched(const Scene& scene, uint64_t chunk, const ScratchDisk& disk) {
+  const uint64_t at = chunk * kChunk;
+  return !scene.differs[chunk] &&
+         !disk.WasWritten(at,
+                          std::min<uint64_t>(kChunk, disk.size_bytes() - at));
+}
+
 }  // namespace
 
 bool InRegion(const Scene& scene, uint64_t chunk) {
@@ -29,11 +37,12 @@ bool InRegion(const Scene& scene, uint64_t chunk) {
 }
 
 std::string CheckSourceChunks(const Scene& scene, const MapStore& store,
-                              DiskBytes disk) {
-  for (uint64_t c = 0; c * kChunk < disk.size(); ++c) {
+                              const ScratchDisk& disk) {
+  for (uint64_t c = 0; c * kChunk < disk.size_bytes(); ++c) {
     if (InRegion(scene, c)) continue;
     const auto now = store.map().Relocated(DiskChunk{c});
-    if (!SameChunk(scene.source, c, disk, now ? now->value : c)) {
+    if (!now && IsUntouched(scene, c, disk)) continue;
+    if (!SameChunk(scene.source, c, disk.bytes(), now ? now->value : c)) {
       return Numbered("source chunk ", c) +
              (now ? Numbered(" is not in its copy in ", now->value)
                   : " is not in its place");
@@ -42,9 +51,10 @@ std::string CheckSourceChunks(const Scene& scene, const MapStore& store,
   return "";
 }
 
-std::string CheckSourceInPlace(const Scene& scene, DiskBytes disk) {
-  for (uint64_t c = 0; c * kChunk < disk.size(); ++c) {
-    if (!InRegion(scene, c) && !SameChunk(scene.source, c, disk, c)) {
+std::string CheckSourceInPlace(const Scene& scene, const ScratchDisk& disk) {
+  for (uint64_t c = 0; c * kChunk < disk.size_bytes(); ++c) {
+    if (InRegion(scene, c) || IsUntouched(scene, c, disk)) continue;
+    if (!SameChunk(scene.source, c, disk.bytes(), c)) {
       return Numbered("the source may start, but its chunk ", c) +
              " is not in its place";
     }
@@ -111,6 +121,17 @@ std::string CheckOccupancy(const MapStore& store) {
     add(DiskChunk{superblock.anchor_offset / superblock.chunk_bytes},
         "the anchor", ChunkUse::kMetadata);
   }
+  return wrong;
+}
+
+std::string CheckPinnedHome(const Scene& scene, const MapStore& store) {
+  std::string wrong;
+  store.map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
+    if (!scene.manifest->IsPinned(chunk) || state.dirty == 0) return;
+    if (state.location == Location::At(HomeOf(chunk))) return;
+    wrong = Numbered("pinned image chunk ", chunk.value) +
+            " was written to and is not at home";
+  });
   return wrong;
 }
 

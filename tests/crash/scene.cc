@@ -4,8 +4,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "blockmap/base/aligned_buffer.h"
 #include "blockmap/disk/mover.h"
-#include "bootagent/image_access.h"
+#include "blockmap/image/image_facts.h"
 #include "tests/crash/scratch_disk.h"
 #include "tests/support/fake_image.h"
 
@@ -111,8 +112,18 @@ Scene MakeSmallScene(const SmallSceneOptions& options) {
   if (!store) Must(store.error());
   Must(RunInline(BringBootSetHome(disk, **store, scene)));
   Must(RunInline(PutAnchor(disk, **store)));
-  scene.disk.assign(disk.bytes().begin(), disk.bytes().end());
+  scene.SetDisk(disk.bytes());
   return scene;
+}
+
+void Scene::SetDisk(std::span<const std::byte> bytes) {
+  disk.assign(bytes.begin(), bytes.end());
+  differs.clear();
+  for (uint64_t at = 0; at < disk.size(); at += kChunk) {
+    const auto size = std::min<uint64_t>(kChunk, disk.size() - at);
+    differs.push_back(std::memcmp(disk.data() + at, source.data() + at, size) !=
+                      0);
+  }
 }
 
 }  // namespace bootstream

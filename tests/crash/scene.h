@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "blockmap/image/manifest.h"
@@ -20,6 +21,9 @@ struct Scene {
   std::vector<std::byte> source;   // the disk as the source left it
   std::vector<DiskExtent> region;  // what the source has given up
   std::vector<std::byte> disk;     // as it is now
+  std::vector<bool> differs;       // by chunk: from the source
+
+  void SetDisk(std::span<const std::byte> bytes);
 };
 
 // A small armed disk, laid down by MapStore and Relocate alone: 24 image chunks

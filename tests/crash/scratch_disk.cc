@@ -6,6 +6,23 @@
 
 namespace bootstream {
 
+ScratchDisk::ScratchDisk(std::vector<std::byte> bytes,
+                         std::span<const std::byte> origin)
+    : ScratchDisk(std::move(bytes)) {
+  for (uint64_t at = 0; at < now_.size(); at += kPage) {
+    const auto size = std::min<uint64_t>(kPage, now_.size() - at);
+    is_written_[at / kPage] =
+        std::memcmp(now_.data() + at, origin.data() + at, size) != 0;
+  }
+}
+
+bool ScratchDisk::WasWritten(uint64_t offset, uint64_t size) const {
+  const auto first = is_written_.begin() + static_cast<long>(offset / kPage);
+  const auto end =
+      is_written_.begin() + static_cast<long>((offset + size - 1) / kPage + 1);
+  return std::find(first, end, true) != end;
+}
+
 void ScratchDisk::Submit(IoRequest& request) {
   Status status;
   if (request.offset > now_.size() ||
@@ -26,6 +43,7 @@ void ScratchDisk::Put(uint64_t offset, std::span<const std::byte> data) {
   for (uint64_t page = offset / kPage; page <= last; ++page) {
     if (is_changed_[page]) continue;
     is_changed_[page] = true;
+    is_written_[page] = true;
     changed_.push_back(page);
   }
   std::memcpy(now_.data() + offset, data.data(), data.size());

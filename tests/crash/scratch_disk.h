@@ -17,7 +17,10 @@ class ScratchDisk final : public BlockDevice {
   explicit ScratchDisk(std::vector<std::byte> bytes)
       : base_(std::move(bytes)),
         now_(base_),
-        is_changed_(base_.size() / kPage + 1) {}
+        is_changed_(base_.size() / kPage + 1),
+        is_written_(base_.size() / kPage + 1) {}
+  // One that differs from `origin` already.
+  ScratchDisk(std::vector<std::byte> bytes, std::span<const std::byte> origin);
 
   void Submit(IoRequest& request) override;
   uint64_t size_bytes() const override { return now_.size(); }
@@ -27,6 +30,9 @@ class ScratchDisk final : public BlockDevice {
   std::span<const std::byte> base() const { return base_; }
 
   void Put(uint64_t offset, std::span<const std::byte> data);
+  // Whether some of the range may be other than it was at the beginning (or
+  // in `origin`), now or in an earlier state.
+  bool WasWritten(uint64_t offset, uint64_t size) const;
   // Undo everything since the last Keep.
   void Reset();
   void Keep();
@@ -39,6 +45,7 @@ class ScratchDisk final : public BlockDevice {
   std::vector<std::byte> base_;
   std::vector<std::byte> now_;
   std::vector<bool> is_changed_;
+  std::vector<bool> is_written_;
   std::vector<uint64_t> changed_;  // pages
 };
 

@@ -73,7 +73,7 @@ void Simulator::RunRound(const PhaseOfLife& life, uint64_t round,
   PhaseState& phase = StateOf(life.name);
   const double start = Now();
   const auto workload = life.make(MixSeed(options_.seed, round));
-  ScratchDisk disk(workload->Base());
+  ScratchDisk disk(workload->Base(), workload->Origin());
   RecordingDevice device({disk.bytes().begin(), disk.bytes().end()});
   const std::string wrong = workload->Run(device);
   const Recording recording = device.TakeRecording();

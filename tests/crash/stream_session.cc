@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "blockmap/disk/find_migration.h"
-#include "bootagent/image_access.h"
+#include "blockmap/image/image_facts.h"
 
 namespace bootstream {
 
@@ -52,8 +52,11 @@ Task<Status> StreamSession::DoOpen(BlockDevice& device,
     });
     if (!s) co_return s;
   }
+  // Shared without an owner: the image outlives us.
+  const std::shared_ptr<const std::vector<std::byte>> shared(
+      std::shared_ptr<void>(), &image);
   source_ =
-      std::make_unique<FakeChunkSource>(image, manifest_->grid().chunk_bytes);
+      std::make_unique<FakeChunkSource>(shared, manifest_->grid().chunk_bytes);
   StreamEngine::Options engine_options;
   engine_options.read_only = options.read_only;
   engine_ = std::make_unique<StreamEngine>(executor_, device, *store_, *source_,
@@ -71,12 +74,26 @@ Status StreamSession::Finish(Task<Status> task) {
   return std::move(*done);
 }
 
+Status StreamSession::ReadEach(const Visit& visit) {
+  const uint64_t size_bytes = engine_->size_bytes();
+  AlignedBuffer buffer(manifest_->grid().chunk_bytes);
+  for (uint64_t at = 0; at < size_bytes; at += buffer.size()) {
+    const auto out =
+        buffer.span().first(std::min<uint64_t>(buffer.size(), size_bytes - at));
+    if (auto s = Finish(engine_->Read(at, out)); !s) return s;
+    visit(at, out);
+  }
+  return OkStatus();
+}
+
 Result<std::vector<std::byte>> StreamSession::ReadAll() {
-  // Room to start on a sector, as front ends do.
-  AlignedBuffer buffer(engine_->size_bytes());
-  if (auto s = Finish(engine_->Read(0, buffer.span())); !s) return s.error();
-  const auto bytes = buffer.span();
-  return std::vector<std::byte>(bytes.begin(), bytes.end());
+  std::vector<std::byte> content;
+  content.reserve(engine_->size_bytes());
+  const auto s = ReadEach([&](uint64_t, std::span<const std::byte> part) {
+    content.insert(content.end(), part.begin(), part.end());
+  });
+  if (!s) return s.error();
+  return content;
 }
 
 Backfill::State StreamSession::BackfillToEnd() {

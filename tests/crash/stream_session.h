@@ -21,7 +21,8 @@ namespace bootstream {
 class StreamSession {
  public:
   // With `starts` the superblock counts a boot, as when the driver serves.
-  // `superblock`: if it is found by other means than the anchor.
+  // `image` must outlive the session.  `superblock`: if it is found by other
+  // means than the anchor.
   struct Options {
     bool read_only = false;
     bool starts = true;
@@ -41,7 +42,10 @@ class StreamSession {
   // Run `task` to its end over a device that completes inside Submit; timers
   // run as they are needed.
   Status Finish(Task<Status> task);
-  // The whole image.
+  // The whole image, a chunk at a time.
+  using Visit =
+      std::function<void(uint64_t offset, std::span<const std::byte> content)>;
+  Status ReadEach(const Visit& visit);
   Result<std::vector<std::byte>> ReadAll();
   // Backfill until the image is complete or the region is full.
   Backfill::State BackfillToEnd();

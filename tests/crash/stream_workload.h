@@ -33,7 +33,7 @@ class StreamWorkload final : public Workload {
   // As it was left, with nothing written; the whole image as it reads.
   std::string LookAt(ScratchDisk& disk, const Cut& cut,
                      std::vector<std::byte>& image);
-  std::string CheckMap(StreamSession& session, DiskBytes disk) const;
+  std::string CheckMap(StreamSession& session, const ScratchDisk& disk) const;
   std::string BringIn(StreamSession& session, const Cut& cut);
   std::string GoOn(ScratchDisk& disk, StreamSession& session, const Cut& cut,
                    std::vector<std::byte>& image);

@@ -27,6 +27,8 @@ class Workload {
 
   // The disk before the run.
   virtual std::vector<std::byte> Base() = 0;
+  // A disk that what is checked was compared with before; Base(), most often.
+  virtual std::vector<std::byte> Origin() { return Base(); }
   // Do the work; what went wrong, or nothing.
   virtual std::string Run(RecordingDevice& device) = 0;
   // What the next start does after a power cut, up to its end.

@@ -15,7 +15,7 @@ FakeChunkSource::~FakeChunkSource() {
 
 AlignedBuffer FakeChunkSource::BytesOf(ImageChunk chunk) const {
   AlignedBuffer out(grid_.bytes_of(chunk.value));
-  std::memcpy(out.data(), image_.data() + grid_.offset_of(chunk.value),
+  std::memcpy(out.data(), image_->data() + grid_.offset_of(chunk.value),
               out.size());
   return out;
 }

@@ -2,6 +2,7 @@
 #define TESTS_SUPPORT_FAKE_CHUNK_SOURCE_H_
 
 #include <deque>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
@@ -23,7 +24,13 @@ class FakeChunkSource final : public ChunkSource {
 
   FakeChunkSource(std::vector<std::byte> image,
                   uint32_t chunk_bytes = kChunkBytesDefault)
-      : image_(std::move(image)), grid_{chunk_bytes, image_.size()} {}
+      : FakeChunkSource(
+            std::make_shared<const std::vector<std::byte>>(std::move(image)),
+            chunk_bytes) {}
+  // Many sources may share an image.
+  FakeChunkSource(std::shared_ptr<const std::vector<std::byte>> image,
+                  uint32_t chunk_bytes)
+      : image_(std::move(image)), grid_{chunk_bytes, image_->size()} {}
   ~FakeChunkSource() override;
 
   Task<Result<AlignedBuffer>> Fetch(ImageChunk chunk,
@@ -46,7 +53,7 @@ class FakeChunkSource final : public ChunkSource {
   // Everything that was ever asked.
   const std::vector<Call>& fetches() const { return fetches_; }
   const std::vector<Call>& promotions() const { return promotions_; }
-  std::span<const std::byte> image() const { return image_; }
+  std::span<const std::byte> image() const { return *image_; }
 
  private:
   struct Waiter {
@@ -57,7 +64,7 @@ class FakeChunkSource final : public ChunkSource {
   AlignedBuffer BytesOf(ImageChunk chunk) const;
   bool Finish(ImageChunk chunk, std::optional<Error> error);
 
-  std::vector<std::byte> image_;
+  std::shared_ptr<const std::vector<std::byte>> image_;
   Grid grid_;
   bool holding_ = false;
   std::optional<Error> failure_;
