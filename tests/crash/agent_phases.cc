@@ -53,10 +53,18 @@ std::vector<PhaseOfLife> AgentPhases(uint64_t operations) {
         std::move(lived.scene), std::move(lived.content),
         OptionsFor(Command::kRollback, seed));
   };
+  const auto back_again = [operations](uint64_t seed) {
+    LivedScene lived = StreamedScene(Armed(), operations, seed);
+    ParkScene(*ReleasedScene(), lived.scene);
+    return std::make_unique<AgentWorkload>(std::move(lived.scene),
+                                           std::move(lived.content),
+                                           OptionsFor(Command::kReturn, seed));
+  };
   return {{"laydown", lay_down},
           {"migrate", migrate},
           {"rollback-armed", from_armed},
-          {"rollback-streaming", from_streaming}};
+          {"rollback-streaming", from_streaming},
+          {"return", back_again}};
 }
 
 }  // namespace bootstream

@@ -12,6 +12,7 @@ namespace bootstream {
 //   migrate             from released to armed
 //   rollback-armed      back from a target that never ran
 //   rollback-streaming  back from one that has written for `operations`
+//   return              to that target, after it was parked
 // The number of chunks in a batch is drawn.
 std::vector<PhaseOfLife> AgentPhases(uint64_t operations);
 

@@ -5,6 +5,7 @@
 #include "blockmap/disk/file_extents.h"
 #include "bootagent/migrate.h"
 #include "bootagent/release.h"
+#include "bootagent/return.h"
 #include "bootagent/rollback.h"
 
 namespace bootstream {
@@ -53,6 +54,12 @@ Status AgentRun::Rollback(BlockDevice& device) const {
   return RunInline(bootstream::Rollback(process.job, {}));
 }
 
+Status AgentRun::Return(BlockDevice& device) const {
+  Process process(device, path_, batch_chunks_);
+  ImageOnTheWay access(scene_);
+  return RunInline(bootstream::Return(process.job, {}, access));
+}
+
 Status AgentRun::LayDown(BlockDevice& device, const Superblock& first) const {
   Process process(device, path_, batch_chunks_);
   const ByteExtent fs{first.source_fs_offset,
@@ -81,7 +88,12 @@ Result<Superblock> AgentRun::Find(BlockDevice& device) const {
   if (!located->superblock) {
     return Error{ErrorCode::kNotFound, "no migration is found"};
   }
-  return std::move(*located->superblock);
+  Superblock superblock = std::move(*located->superblock);
+  if (superblock.phase == Phase::kParked &&
+      located->by != Located::By::kRegionFile) {
+    superblock.phase = Phase::kRollingBack;
+  }
+  return superblock;
 }
 
 }  // namespace bootstream

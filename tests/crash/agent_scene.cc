@@ -19,6 +19,7 @@
 #include "tests/crash/scratch_disk.h"
 #include "tests/crash/stream_client.h"
 #include "tests/crash/stream_session.h"
+#include "tests/support/fake_chunk_source.h"
 #include "tests/support/fake_image.h"
 
 namespace bootstream {
@@ -114,17 +115,19 @@ void MakeImage(const Workshop& shop, Scene& scene) {
 
 class NewImage final : public ImageAccess {
  public:
-  explicit NewImage(const Scene& scene) : scene_(scene) {}
+  explicit NewImage(const Scene& scene)
+      : scene_(scene), source_(scene.image, kChunk) {}
   Task<Result<ManifestFile>> FetchManifest() override {
     co_return ManifestFile{scene_.manifest, scene_.manifest_file};
   }
   Result<ChunkSource*> Source(std::shared_ptr<const Manifest>,
                               const std::vector<std::string>&) override {
-    return Error{ErrorCode::kUnavailable, "not yet"};
+    return &source_;
   }
 
  private:
   const Scene& scene_;
+  FakeChunkSource source_;
 };
 
 void ReleaseDisk(const Workshop& shop, AgentScene& agent) {
@@ -195,6 +198,14 @@ Scene ArmedScene(const AgentScene& released) {
   Scene armed = released.scene;
   armed.SetDisk(disk.bytes());
   return armed;
+}
+
+void ParkScene(const AgentScene& released, Scene& scene) {
+  ScratchDisk disk(scene.disk);
+  const AgentRun agent(scene, released.path, 64);
+  const Status status = agent.Rollback(disk);
+  if (!status) Give("rollback: " + status.error().message);
+  scene.SetDisk(disk.bytes());
 }
 
 LivedScene StreamedScene(const Scene& armed, uint64_t operations,

@@ -43,6 +43,8 @@ struct LivedScene {
 };
 LivedScene StreamedScene(const Scene& armed, uint64_t operations,
                          uint64_t seed);
+// And back again: the target is parked.
+void ParkScene(const AgentScene& released, Scene& scene);
 
 }  // namespace bootstream
 

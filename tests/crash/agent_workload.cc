@@ -37,6 +37,8 @@ Status AgentWorkload::RunCommand(BlockDevice& device) const {
       return agent_.LayDown(device, released_->first);
     case Command::kMigrate:
       return agent_.Migrate(device);
+    case Command::kReturn:
+      return agent_.Return(device);
     case Command::kRollback:
       break;
   }
@@ -113,13 +115,22 @@ std::string AgentWorkload::ReadTarget(StreamSession& session,
 
 bool AgentWorkload::GoesBack(const std::optional<Superblock>& found,
                              const Cut& cut) const {
-  return (found && IsGoingBack(found->phase)) || cut.choice % 2 == 0;
+  if (cut.choice % 2 == 0) return true;
+  // A target that is parked can return.
+  const bool returns = options_.command == Command::kReturn;
+  return found && IsGoingBack(found->phase) &&
+         !(returns && found->phase == Phase::kParked);
 }
 
 std::string AgentWorkload::Recover(BlockDevice& device, const Cut& cut) {
   const auto found = Find(device);
   if (!found) return Because("find", found.error());
   return GoOnOrBack(device, *found, cut);
+}
+
+Status AgentWorkload::GoOn(BlockDevice& device) const {
+  return options_.command == Command::kReturn ? agent_.Return(device)
+                                              : agent_.Migrate(device);
 }
 
 std::string AgentWorkload::GoOnOrBack(BlockDevice& device,
@@ -130,7 +141,7 @@ std::string AgentWorkload::GoOnOrBack(BlockDevice& device,
     if (!again) return Because("lay down again", again.error());
   }
   const bool back = GoesBack(found, cut);
-  const Status status = back ? agent_.Rollback(device) : agent_.Migrate(device);
+  const Status status = back ? agent_.Rollback(device) : GoOn(device);
   if (status) return "";
   return Because(back ? "roll back" : "go on", status.error());
 }

@@ -17,7 +17,7 @@ namespace bootstream {
 // work wherever it was cut, except that from a rollback it only goes back.
 class AgentWorkload final : public Workload {
  public:
-  enum class Command { kLayDown, kMigrate, kRollback };
+  enum class Command { kLayDown, kMigrate, kRollback, kReturn };
   struct Options {
     Command command = Command::kMigrate;
     uint32_t batch_chunks = 4;
@@ -42,6 +42,7 @@ class AgentWorkload final : public Workload {
                          const Cut& cut) const;
   std::string ReadTarget(StreamSession& session, const Cut& cut) const;
   bool GoesBack(const std::optional<Superblock>& found, const Cut& cut) const;
+  Status GoOn(BlockDevice& device) const;
   std::string GoOnOrBack(BlockDevice& device,
                          const std::optional<Superblock>& found,
                          const Cut& cut) const;
