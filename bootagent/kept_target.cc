@@ -121,8 +121,7 @@ Task<Status> Settle(const Job& job, MapStore& store,
 std::vector<DiskChunk> NotOurs(const MapStore& store,
                                std::vector<DiskChunk> chunks) {
   std::ranges::sort(chunks);
-  const auto twice = std::ranges::unique(chunks);
-  chunks.erase(twice.begin(), twice.end());
+  chunks.erase(std::unique(chunks.begin(), chunks.end()), chunks.end());
   std::erase_if(chunks,
                 [&](DiskChunk chunk) { return store.region().IsOurs(chunk); });
   return chunks;

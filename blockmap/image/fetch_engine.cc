@@ -193,15 +193,11 @@ bool FetchEngine::StartOne(size_t server, FetchClass lowest) {
   }
   request.batch = std::move(*batch);
 
-  CurlHandle easy;
-  if (idle_.empty()) {
-    easy = MakeCurlHandle(options_.curl);
-  } else {
-    easy = std::move(idle_.back());
-    idle_.pop_back();
-  }
+  // A new handle each time: libcurl 7.88 keeps a pointer to the last header of
+  // a handle's reply beyond its end, and goes on with it when the next reply
+  // begins with a folded line.  Connections are the multi handle's.
   transfers_.push_back(std::make_unique<HttpTransfer>(
-      std::move(easy), std::move(request), now,
+      MakeCurlHandle(options_.curl), std::move(request), now,
       [this, server](WantedFrame frame, std::vector<std::byte> bytes) {
         workers_->Add({std::move(frame), server, std::move(bytes)});
       }));
@@ -267,7 +263,6 @@ void FetchEngine::End(HttpTransfer* transfer, CURLcode code, const char* why) {
   curl_multi_remove_handle(multi_.get(), ended->handle());
   HttpTransfer::Verdict verdict = ended->Judge(code, options_.curl);
   if (why != nullptr) verdict.why += std::string(" (") + why + ")";
-  idle_.push_back(ended->TakeHandle());
   if (ended->whole_file()) {
     const std::lock_guard lock(mutex_);
     ++statistics_.whole_files;

@@ -113,7 +113,6 @@ class FetchEngine {
   ServerList servers_;
   FetchQueue queue_;
   Transfers transfers_;
-  std::vector<CurlHandle> idle_;
   uint64_t backfill_rate_ = 0;
   bool backfill_paused_ = false;
   Duration backfill_not_before_{0};  // by the rate

@@ -73,9 +73,8 @@ size_t HttpTransfer::OnHeader(char* data, size_t size, size_t count,
   return static_cast<HttpTransfer*>(self)->Header(line) ? line.size() : 0;
 }
 
-CurlHandle HttpTransfer::TakeHandle() {
+HttpTransfer::~HttpTransfer() {
   curl_easy_setopt(easy_.get(), CURLOPT_ERRORBUFFER, nullptr);
-  return std::move(easy_);
 }
 
 bool HttpTransfer::whole_file() const {

@@ -48,12 +48,11 @@ class HttpTransfer {
   HttpTransfer(CurlHandle easy, Request request, Executor::Duration now,
                OnFrame on_frame);
   // REQUIRES: its handle is in no multi handle.
-  ~HttpTransfer() = default;
+  ~HttpTransfer();
   HttpTransfer(const HttpTransfer&) = delete;
   HttpTransfer& operator=(const HttpTransfer&) = delete;
 
   CURL* handle() const { return easy_.get(); }
-  CurlHandle TakeHandle();
   Verdict Judge(CURLcode code, const CurlSettings& settings) const;
   // Frames that have not arrived.
   std::vector<WantedFrame> TakeRest();

@@ -111,7 +111,7 @@ int Run(Arguments arguments) {
   }
   std::optional<Simulator::Only> only;
   if (!arguments.only.empty()) {
-    only.emplace();
+    only = Simulator::Only{};
     if (!ReadOnly(arguments, *only)) {
       std::fprintf(stderr, "--only: PHASE:ROUND:POINT:STATE\n");
       return 2;

@@ -30,8 +30,7 @@ std::vector<uint64_t> TouchedSectors(const CrashPoint& point) {
     }
   }
   std::ranges::sort(sectors);
-  const auto rest = std::ranges::unique(sectors);
-  sectors.erase(rest.begin(), rest.end());
+  sectors.erase(std::unique(sectors.begin(), sectors.end()), sectors.end());
   return sectors;
 }
 

@@ -150,7 +150,8 @@ void Reference::EndFlush(int op, bool ok) {
 void Reference::BeginRead(int op, uint64_t offset, uint64_t size) {
   const Span span{offset, size};
   reads_.emplace(op, span);
-  for (auto& [sector, cell] : cells_) {
+  for (auto& [at, cell] : cells_) {
+    const uint64_t sector = at;
     if (sector < span.first() || sector >= span.end()) continue;
     cell.since[op] = Contents(cell);
     const bool raced = std::ranges::any_of(changes_, [&](const auto& change) {

@@ -261,6 +261,9 @@ bool TestHttpServer::AnswerWith(int fd, const Request& request, Fault fault,
             std::to_string(end - 1) + "/" + std::to_string(file.size()) +
             "\r\n";
   }
+  if (fault == Fault::kFolded) {
+    head.insert(head.find("\r\n") + 2, " folded: x\r\n");
+  }
   if (fault == Fault::kEncoded) head += "Content-Encoding: gzip\r\n";
   if (fault == Fault::kLongBody) {
     head += "Connection: close\r\n\r\n";

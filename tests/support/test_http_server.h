@@ -48,6 +48,7 @@ class TestHttpServer {
     kError,           // 500
     kUnavailable,     // 503
     kEncoded,         // Content-Encoding: gzip
+    kFolded,          // the first header line goes on with none
     kHangUp,          // closes without an answer
     kReset,           // half of the body, then a reset
     kEndlessHeaders,  // until the other side has enough

@@ -46,6 +46,16 @@ TEST_F(HttpChunkSourceTest, BytesBeyondTheRangeAreNotLookedAt) {
   EXPECT_TRUE(IsRight(9, Fetch(9)));
 }
 
+// Libcurl forgot to forget the header of the reply before: seen by the address
+// sanitizer.
+TEST_F(HttpChunkSourceTest, ReplyThatBeginsWithAFoldedLineIsNoHarm) {
+  options_.servers.push_back(other_.url());
+  Open();
+  EXPECT_TRUE(IsRight(9, Fetch(9)));
+  server_.SetFault(Fault::kFolded);
+  EXPECT_EQ(FetchAll(), kChunks + 1);
+}
+
 TEST_F(HttpChunkSourceTest, WrongBytesAreAskedForPastCaches) {
   server_.SetFault(First(1, Fault::kFlippedBit));
   Open();

@@ -69,12 +69,12 @@ WantedFrame Frame(uint64_t offset, uint32_t size) {
 FUZZ_TARGET(http_reply) {
   if (input.size() > kInputBytesMax) return;
   static const CurlSettings settings;
-  static CurlHandle reused = MakeCurlHandle(settings);
   static const UniqueFd listener(
       ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   static const std::string name = ListenAt(listener);
   Server server{listener.get(), AsText(input), {}};
-  CURL* const easy = reused.get();
+  CurlHandle handle = MakeCurlHandle({});
+  CURL* const easy = handle.get();
   curl_easy_setopt(easy, CURLOPT_ABSTRACT_UNIX_SOCKET, name.c_str());
   curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, &Answer);
   curl_easy_setopt(easy, CURLOPT_PREREQDATA, &server);
@@ -88,7 +88,7 @@ FUZZ_TARGET(http_reply) {
   request.batch.frames.push_back(Frame(22, 30));
   size_t arrived = 0;
   HttpTransfer transfer(
-      std::move(reused), std::move(request), Executor::Duration(0),
+      std::move(handle), std::move(request), Executor::Duration(0),
       [&arrived](WantedFrame frame, std::vector<std::byte> bytes) {
         Require(bytes.size() == frame.key.packed_bytes, "a frame comes whole");
         Require(frame.key.offset == (arrived == 0 ? 10 : 22),
@@ -106,7 +106,6 @@ FUZZ_TARGET(http_reply) {
   Require(std::ranges::all_of(why, [](char c) { return c >= ' ' && c < 0x7f; }),
           "what is said for people can be printed");
   Require(transfer.TakeRest().size() == 2 - arrived, "the rest is known");
-  reused = transfer.TakeHandle();
 }
 
 }  // namespace bootstream
