@@ -168,6 +168,17 @@ JournalWriter::JournalWriter(uint32_t chunk_bytes, JournalPlace place,
       place_(std::move(place)),
       position_(position) {}
 
+namespace {
+
+uint64_t BlockOffset(uint32_t chunk_bytes, const JournalPlace& place,
+                     uint64_t block) {
+  const uint64_t per_chunk = BlocksPerChunk(chunk_bytes);
+  return place.chunks[block / per_chunk].value * chunk_bytes +
+         kChainHeaderBytes + block % per_chunk * kJournalBlockBytes;
+}
+
+}  // namespace
+
 uint64_t JournalWriter::block_count() const {
   return JournalBlocks(place_.chunks.size(), chunk_bytes_);
 }
@@ -195,12 +206,10 @@ Task<Status> JournalWriter::Append(BlockDevice& device,
     const uint64_t at = first + done;
     const uint64_t count =
         std::min(per_chunk - at % per_chunk, payloads.size() - done);
-    const uint64_t offset = place_.chunks[at / per_chunk].value * chunk_bytes_ +
-                            kChainHeaderBytes +
-                            at % per_chunk * kJournalBlockBytes;
     const Status written = co_await device.Write(
-        offset, buffer.span().subspan(done * kJournalBlockBytes,
-                                      count * kJournalBlockBytes));
+        BlockOffset(chunk_bytes_, place_, at),
+        buffer.span().subspan(done * kJournalBlockBytes,
+                              count * kJournalBlockBytes));
     if (!written) co_return written.error();
     done += count;
   }
@@ -227,6 +236,26 @@ Task<Result<JournalEnd>> ReplayJournal(
     }
   }
   co_return replay.Finish();
+}
+
+Task<Status> EraseTornTail(BlockDevice& device, uint32_t chunk_bytes,
+                           const JournalPlace& place,
+                           JournalPosition position) {
+  AlignedBuffer sector(kSectorBytes);
+  const AlignedBuffer zeroes(kSectorBytes);
+  const uint64_t count = JournalBlocks(place.chunks.size(), chunk_bytes);
+  bool erased = false;
+  for (; position.block < count; Advance(position, 0)) {
+    const uint64_t offset = BlockOffset(chunk_bytes, place, position.block);
+    const Status read = co_await device.Read(offset, sector.span());
+    const auto sequence = LoadLe<uint64_t>(sector.span().subspan<8, 8>());
+    if (read && sequence != position.sequence) continue;
+    const Status written = co_await device.Write(offset, zeroes.span());
+    if (!written) co_return written;
+    erased = true;
+  }
+  if (!erased) co_return OkStatus();
+  co_return co_await device.Flush();
 }
 
 }  // namespace bootstream

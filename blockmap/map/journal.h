@@ -121,6 +121,14 @@ Task<Result<JournalEnd>> ReplayJournal(
     uint64_t first_sequence, uint64_t from_sequence,
     std::function<Status(const Record&)> apply);
 
+// Make sure that no block of a commit that a power cut has torn comes back when
+// the blocks that are written over it are torn in their turn: the first sector
+// of each one behind `position` becomes zeroes, durably.  Before anything else
+// is written after a crash.  `place` must stay until it is done.
+Task<Status> EraseTornTail(BlockDevice& device, uint32_t chunk_bytes,
+                           const JournalPlace& place,
+                           JournalPosition position);
+
 }  // namespace bootstream
 
 #endif  // BLOCKMAP_MAP_JOURNAL_H_

@@ -165,7 +165,8 @@ Task<Result<std::unique_ptr<MapStore>>> MapStore::Open(
     impl->kept = std::move(kept);
   }
   impl->HoldPlaces(records);
-  if (!read_only) status = co_await impl->FinishOpen();
+  if (!read_only) status = co_await impl->EraseTorn(loaded.end);
+  if (status && !read_only) status = co_await impl->FinishOpen();
   if (status && !records.empty()) {
     status = co_await impl->RepeatChanges(std::move(records));
   }
@@ -263,6 +264,35 @@ Task<Status> MapStore::Impl::MendAnchor() {
   }
   (void)co_await PutAnchor(offset);
   co_return OkStatus();
+}
+
+Task<Status> MapStore::Impl::EraseTorn(JournalPosition end) {
+  const JournalPlace last = journals.back();
+  const Status status =
+      co_await EraseTornTail(device, chunk_bytes(), last, end);
+  if (!status) co_return status;
+  co_return co_await EraseTornSuperblocks();
+}
+
+Task<Status> MapStore::Impl::EraseTornSuperblocks() {
+  AlignedBuffer slots(kSuperblockSlotsBytes);
+  const AlignedBuffer zeroes(kSectorBytes);
+  bool erased = false;
+  for (const DiskChunk chunk : superblock.superblock_chunks) {
+    const uint64_t offset = chunk.value * chunk_bytes();
+    const Status read = co_await device.Read(offset, slots.span());
+    if (!read) continue;  // the other chunk has led here
+    for (uint64_t at = 0; at < slots.size(); at += kSuperblockBytes) {
+      const auto slot =
+          DecodeSuperblock(slots.span().subspan(at, kSuperblockBytes));
+      if (slot || slot.error().code != ErrorCode::kCorrupt) continue;
+      const Status written = co_await device.Write(offset + at, zeroes.span());
+      if (!written) co_return written;
+      erased = true;
+    }
+  }
+  if (!erased) co_return OkStatus();
+  co_return co_await device.Flush();
 }
 
 Task<Status> MapStore::Impl::FinishOpen() {

@@ -38,6 +38,7 @@ Result<nlohmann::json> ControlClient::Ask(const nlohmann::json& request) {
     const ssize_t n = ::send(fd_.get(), line.data() + sent, line.size() - sent,
                              MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EPIPE) break;  // it has said why, and left
     if (n < 0) return ErrnoError(errno, "control socket");
     sent += static_cast<size_t>(n);
   }

@@ -227,5 +227,35 @@ TEST_F(JournalTest, ErrorOfTheReaderEndsTheReading) {
             ErrorCode::kCorrupt);
 }
 
+// The second write over a torn block may bring just the sectors that the first
+// one lacks.
+TEST_F(JournalTest, TornCommitDoesNotBecomeWholeByTheNextOne) {
+  AppendSets(0, 1);
+  ASSERT_TRUE(Read());
+  const JournalPosition end = end_.position;
+  AppendSets(1, 1);
+  std::vector<std::byte> first(Block(1).begin(), Block(1).end());
+  const auto last_sector = Block(1).subspan(kBlockBytes - kSectorBytes);
+  std::ranges::fill(last_sector, std::byte{0x77});  // it did not arrive
+  ASSERT_EQ(*Read(), std::vector<uint64_t>{0});
+
+  ASSERT_TRUE(RunInline(EraseTornTail(device_, kChunk, place_, end)));
+  // Of what comes next only the last sector does.
+  std::ranges::copy(std::span(first).last(kSectorBytes), last_sector.begin());
+  EXPECT_EQ(*Read(), std::vector<uint64_t>{0});
+}
+
+TEST_F(JournalTest, ErasingATornTailLeavesWhatIsCommitted) {
+  AppendSets(0, 200);
+  AppendSets(200, 200);
+  const auto before = Read();
+  ASSERT_TRUE(before);
+  const std::vector<std::byte> bytes(device_.bytes().begin(),
+                                     device_.bytes().end());
+  ASSERT_TRUE(
+      RunInline(EraseTornTail(device_, kChunk, place_, end_.position)));
+  EXPECT_TRUE(std::ranges::equal(bytes, device_.bytes()));
+}
+
 }  // namespace
 }  // namespace bootstream

@@ -62,6 +62,34 @@ TEST_F(MapStoreTest, SuperblockBeforeTheNewestIsThereWhenBothCopiesAreTorn) {
   }
 }
 
+// The next superblock is written over the torn one, with the same sequence,
+// and may be torn in its turn.
+TEST_F(MapStoreTest, TornSuperblockDoesNotBecomeWholeByTheNextOne) {
+  ASSERT_TRUE(RunInline(
+      store_->UpdateSuperblock([](Superblock& sb) { sb.boots_total = 1; })));
+  const Superblock sb = store_->superblock();
+  const std::vector<std::byte> kept(device_.bytes().begin(),
+                                    device_.bytes().end());
+  const auto last_sector = [&](DiskChunk chunk) {
+    return chunk.value * MapFixture::kChunk +
+           sb.sequence % kSuperblockSlots * kSuperblockBytes +
+           kSuperblockBytes - kSectorBytes;
+  };
+  for (const DiskChunk chunk : sb.superblock_chunks) {
+    Damage(last_sector(chunk), kSectorBytes);
+  }
+  Reopen();
+  ASSERT_EQ(store_->superblock().boots_total, 0U);
+  for (const DiskChunk chunk : sb.superblock_chunks) {
+    std::copy_n(kept.begin() + last_sector(chunk), kSectorBytes,
+                device_.bytes().begin() + last_sector(chunk));
+  }
+  const auto found = RunInline(MapStore::ReadSuperblock(
+      device_, MapFixture::kChunk, sb.superblock_chunks));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->boots_total, 0U);
+}
+
 TEST_F(MapStoreTest, OneSuperblockChunkIsEnough) {
   ASSERT_TRUE(RunInline(
       store_->UpdateSuperblock([](Superblock& sb) { sb.boots_total = 7; })));
