@@ -271,27 +271,36 @@ Task<Status> MapStore::Impl::EraseTorn(JournalPosition end) {
   const Status status =
       co_await EraseTornTail(device, chunk_bytes(), last, end);
   if (!status) co_return status;
-  co_return co_await EraseTornSuperblocks();
+  co_return co_await MendSuperblocks();
 }
 
-Task<Status> MapStore::Impl::EraseTornSuperblocks() {
+// A damaged copy of what is current is made anew; any other slot that is
+// damaged may have been torn.
+Task<Status> MapStore::Impl::MendSuperblocks() {
+  const auto encoded = EncodeSuperblock(superblock);
+  if (!encoded) co_return encoded.error();
   AlignedBuffer slots(kSuperblockSlotsBytes);
+  AlignedBuffer current(kSuperblockBytes);
+  std::copy(encoded->begin(), encoded->end(), current.data());
   const AlignedBuffer zeroes(kSectorBytes);
-  bool erased = false;
+  bool mended = false;
   for (const DiskChunk chunk : superblock.superblock_chunks) {
     const uint64_t offset = chunk.value * chunk_bytes();
     const Status read = co_await device.Read(offset, slots.span());
     if (!read) continue;  // the other chunk has led here
-    for (uint64_t at = 0; at < slots.size(); at += kSuperblockBytes) {
-      const auto slot =
+    for (uint64_t slot = 0; slot < kSuperblockSlots; ++slot) {
+      const uint64_t at = slot * kSuperblockBytes;
+      const auto found =
           DecodeSuperblock(slots.span().subspan(at, kSuperblockBytes));
-      if (slot || slot.error().code != ErrorCode::kCorrupt) continue;
-      const Status written = co_await device.Write(offset + at, zeroes.span());
+      if (found || found.error().code != ErrorCode::kCorrupt) continue;
+      const bool is_current = slot == superblock.sequence % kSuperblockSlots;
+      const Status written = co_await device.Write(
+          offset + at, is_current ? current.span() : zeroes.span());
       if (!written) co_return written;
-      erased = true;
+      mended = true;
     }
   }
-  if (!erased) co_return OkStatus();
+  if (!mended) co_return OkStatus();
   co_return co_await device.Flush();
 }
 

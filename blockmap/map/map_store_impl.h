@@ -155,7 +155,7 @@ class MapStore::Impl {
   Status Claim(DiskChunk chunk, Occupant occupant, std::string_view user);
   // What a power cut has torn must not become whole when it is written over.
   Task<Status> EraseTorn(JournalPosition end);
-  Task<Status> EraseTornSuperblocks();
+  Task<Status> MendSuperblocks();
   // End what a power cut has left half done.
   Task<Status> FinishOpen();
   Task<Status> MendAnchor();
