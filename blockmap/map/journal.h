@@ -63,8 +63,8 @@ class RecordBatch {
   std::vector<std::vector<std::byte>> payloads_;
 };
 
-// The records in the payload of one block, or in any run of them.  kCorrupt: cut short or senseless;
-// kUnsupported: a kind that we do not know.
+// The records in the payload of one block, or in any run of them.  kCorrupt:
+// cut short or senseless; kUnsupported: a kind that we do not know.
 Result<std::vector<Record>> DecodeRecords(std::span<const std::byte> payload);
 
 // Where a journal lies, and where in it one stands.
