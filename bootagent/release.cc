@@ -10,45 +10,10 @@
 #include "blockmap/disk/file_extents.h"
 #include "blockmap/disk/probe.h"
 #include "blockmap/image/image_facts.h"
+#include "bootagent/region_file.h"
 
 namespace bootstream {
 namespace {
-
-// Whole chunks of the region file that may be ours, in file order: all but the
-// one that the anchor takes, which is relocated like any other.
-std::vector<DiskChunk> RegionChunks(const std::vector<ByteExtent>& extents,
-                                    const Grid& grid, DiskChunk anchor) {
-  std::vector<DiskChunk> chunks = WholeChunks(extents, grid);
-  std::erase(chunks, anchor);
-  return chunks;
-}
-
-struct AllocatedRegion {
-  std::vector<ByteExtent> extents;
-  std::vector<DiskChunk> chunks;
-};
-
-Result<AllocatedRegion> AllocateRegion(const Job& job, const Plan& plan,
-                                       const Manifest& manifest) {
-  const uint64_t most = plan.region_file_bytes_max;
-  uint64_t bytes = std::min(plan.region_file_bytes, most);
-  for (;;) {
-    auto extents =
-        AllocateFile(job.disk, plan.source_extent, kRegionFileName, bytes);
-    if (!extents) return extents.error();
-    auto chunks = RegionChunks(*extents, plan.disk_grid, plan.anchor_chunk());
-    const auto status = CheckRegion(plan, manifest, ToExtents(chunks));
-    if (status) {
-      return AllocatedRegion{std::move(*extents), std::move(chunks)};
-    }
-    // The plan has seen to it that the most there is will do.
-    if (bytes == most) return status.error();
-    // An extent loses up to a chunk at each edge.
-    const uint64_t more =
-        (extents->size() + 16) * 2 * uint64_t{plan.disk_grid.chunk_bytes};
-    bytes = std::min(most, bytes + std::max(more, (most - bytes) / 4));
-  }
-}
 
 Result<Uuid> RandomUuid() {
   Uuid id{};

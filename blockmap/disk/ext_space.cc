@@ -69,10 +69,8 @@ Result<std::string> RootObstacle(ext2_filsys fs) {
   return std::string();
 }
 
-// What is in the way of the file itself: made anew, or growing.  `mapped`: what
-// its extents hold.
-Result<std::string> FileObstacle(ext2_filsys fs, const std::string& name,
-                                 uint64_t mapped_bytes) {
+// What is in the way of the file itself: made anew, or growing.
+Result<std::string> FileObstacle(ext2_filsys fs, const std::string& name) {
   ext2_ino_t number = 0;
   const errcode_t code =
       ext2fs_lookup(fs, EXT2_ROOT_INO, name.c_str(),
@@ -89,18 +87,14 @@ Result<std::string> FileObstacle(ext2_filsys fs, const std::string& name,
   if ((inode.i_flags & (EXT2_IMMUTABLE_FL | EXT2_APPEND_FL)) != 0) {
     return "has a " + name + " that must not be changed";
   }
-  if (EXT2_I_SIZE(&inode) > mapped_bytes) {
-    return "has a " + name + " that is not ours: it ends in a hole; remove it";
-  }
   return std::string();
 }
 
-Result<std::string> FindObstacle(ext2_filsys fs, const std::string& name,
-                                 uint64_t mapped_bytes) {
+Result<std::string> FindObstacle(ext2_filsys fs, const std::string& name) {
   if (auto found = FeatureObstacle(*fs->super); !found.empty()) return found;
   auto root = RootObstacle(fs);
   if (!root || !root->empty()) return root;
-  return FileObstacle(fs, name, mapped_bytes);
+  return FileObstacle(fs, name);
 }
 
 uint64_t ReserveBytes(ext2_filsys fs, uint64_t free_extents) {
@@ -137,7 +131,7 @@ Result<ExtSpace> ReadExtSpace(const std::string& disk, ByteExtent partition,
   } else if (file.error().code != ErrorCode::kNotFound) {
     return file.error();
   }
-  auto obstacle = FindObstacle(fs->get(), name, space.file_bytes());
+  auto obstacle = FindObstacle(fs->get(), name);
   if (!obstacle) return obstacle.error();
   space.obstacle = std::move(*obstacle);
   return space;

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "blockmap/base/unique_fd.h"
 #include "blockmap/disk/ext_filesystem.h"
@@ -27,26 +28,39 @@ Error Refused(const std::string& what) {
   return Error{ErrorCode::kRefused, std::string(kRegionFileName) + ": " + what};
 }
 
-// Append the next piece of a file; one that goes on where the last one ends is
-// joined to it.  `logical` is where in the file it lies: no holes.
-Status AppendPiece(std::vector<ByteExtent>& pieces, uint64_t& next_logical,
-                   uint64_t logical, ByteExtent piece) {
-  if (logical != next_logical) return Refused("the file has a hole");
-  next_logical += piece.size;
-  if (!pieces.empty() && pieces.back().end() == piece.offset) {
-    pieces.back().size += piece.size;
-  } else {
-    pieces.push_back(piece);
-  }
+struct FilePiece {
+  uint64_t logical = 0;  // where in the file
+  ByteExtent place;      // where on the disk
+};
+
+Status AppendPiece(std::vector<FilePiece>& pieces, const FilePiece& piece) {
+  const bool ascending =
+      pieces.empty() ||
+      pieces.back().logical + pieces.back().place.size <= piece.logical;
+  if (!ascending) return Refused("its extents overlap");
+  pieces.push_back(piece);
   return OkStatus();
 }
 
-// Extents of an open file by FIEMAP, on the disk.
-Result<std::vector<ByteExtent>> MappedExtents(int fd, ByteExtent partition) {
+// Where they lie, joined where they touch.
+std::vector<ByteExtent> Places(const std::vector<FilePiece>& pieces) {
+  std::vector<ByteExtent> places;
+  for (const FilePiece& piece : pieces) {
+    if (!places.empty() && places.back().end() == piece.place.offset) {
+      places.back().size += piece.place.size;
+    } else {
+      places.push_back(piece.place);
+    }
+  }
+  return places;
+}
+
+// Pieces of an open file by FIEMAP.
+Result<std::vector<FilePiece>> MappedPieces(int fd, ByteExtent partition) {
   const size_t bytes = sizeof(fiemap) + kFiemapBatch * sizeof(fiemap_extent);
   const auto memory = std::make_unique<std::byte[]>(bytes);
   auto* map = reinterpret_cast<fiemap*>(memory.get());
-  std::vector<ByteExtent> pieces;
+  std::vector<FilePiece> pieces;
   uint64_t next = 0;
   for (;;) {
     std::memset(memory.get(), 0, bytes);
@@ -66,10 +80,12 @@ Result<std::vector<ByteExtent>> MappedExtents(int fd, ByteExtent partition) {
           extent.fe_length > partition.size - extent.fe_physical) {
         return Refused("an extent lies outside the partition");
       }
-      auto s = AppendPiece(
-          pieces, next, extent.fe_logical,
-          {partition.offset + extent.fe_physical, extent.fe_length});
-      if (!s) return s.error();
+      const ByteExtent place{partition.offset + extent.fe_physical,
+                             extent.fe_length};
+      if (auto s = AppendPiece(pieces, {extent.fe_logical, place}); !s) {
+        return s.error();
+      }
+      next = extent.fe_logical + extent.fe_length;
       if ((extent.fe_flags & FIEMAP_EXTENT_LAST) != 0) return pieces;
     }
   }
@@ -86,13 +102,18 @@ Status Grow(int fd, bool created, const std::string& path, uint64_t size) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) return ErrnoError(errno, "fstat");
   if (!S_ISREG(info.st_mode)) return Refused("it is not a regular file");
-  const auto old_size = static_cast<uint64_t>(info.st_size);
+  auto old_size = static_cast<uint64_t>(info.st_size);
+  const auto allocated = static_cast<uint64_t>(info.st_blocks) * kSectorBytes;
+  if (allocated < old_size) {
+    if (::ftruncate(fd, 0) != 0) return ErrnoError(errno, "ftruncate");
+    old_size = 0;
+  }
   const auto length = static_cast<off_t>(std::max(size, old_size));
   if (::fallocate(fd, 0, 0, length) == 0) return OkStatus();
   const int error = errno;
   if (created) {
     ::unlink(path.c_str());
-  } else if (::ftruncate(fd, info.st_size) != 0) {
+  } else if (::ftruncate(fd, static_cast<off_t>(old_size)) != 0) {
     return ErrnoError(errno, "ftruncate");
   }
   if (error == ENOSPC) {
@@ -103,18 +124,96 @@ Status Grow(int fd, bool created, const std::string& path, uint64_t size) {
   return ErrnoError(error, "allocate " + path);
 }
 
+// Make it as long as the file system allows, which is full then.
+Status GrowToFull(int fd, uint64_t file_system_bytes) {
+  if (::fallocate(fd, 0, 0, static_cast<off_t>(file_system_bytes)) == 0) {
+    return Refused("it has more room than its file system");
+  }
+  if (errno != ENOSPC) return ErrnoError(errno, "allocate");
+  return OkStatus();
+}
+
+// `size` bytes, or nothing: all.
 Result<std::vector<ByteExtent>> AllocateMounted(const std::string& path,
                                                 ByteExtent partition,
-                                                uint64_t size) {
+                                                std::optional<uint64_t> size) {
   constexpr int kFlags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
   UniqueFd fd(::open(path.c_str(), kFlags));
   const bool created = !fd && errno == ENOENT;
   if (created) fd.reset(::open(path.c_str(), kFlags | O_CREAT | O_EXCL, 0600));
   if (!fd) return ErrnoError(errno, "open " + path);
-  const Status grown = Grow(fd.get(), created, path, size);
+  const Status grown = size ? Grow(fd.get(), created, path, *size)
+                            : GrowToFull(fd.get(), partition.size);
   if (!grown) return grown.error();
   if (::fsync(fd.get()) != 0) return ErrnoError(errno, "fsync " + path);
-  return MappedExtents(fd.get(), partition);
+  const auto pieces = MappedPieces(fd.get(), partition);
+  if (!pieces) return pieces.error();
+  return Places(*pieces);
+}
+
+struct Hole {
+  uint64_t from = 0;  // in the file
+  uint64_t end = 0;
+  // What does not divide an extent, and so needs no room for a longer list of
+  // them, comes first: the file system may be full.
+  enum class Order { kWholePiece, kEndOfPiece, kOther } order = Order::kOther;
+};
+
+// What of `piece` lies outside `kept`.
+void AppendHoles(std::vector<Hole>& holes, const FilePiece& piece,
+                 std::span<const ByteExtent> kept) {
+  const auto append = [&](uint64_t from, uint64_t end) {
+    if (from >= end) return;
+    const bool to_the_end = end == piece.place.end();
+    const bool whole = to_the_end && from == piece.place.offset;
+    holes.push_back({piece.logical + (from - piece.place.offset),
+                     piece.logical + (end - piece.place.offset),
+                     whole        ? Hole::Order::kWholePiece
+                     : to_the_end ? Hole::Order::kEndOfPiece
+                                  : Hole::Order::kOther});
+  };
+  uint64_t at = piece.place.offset;
+  auto next = std::ranges::partition_point(
+      kept, [&](const ByteExtent& extent) { return extent.end() <= at; });
+  for (; next != kept.end() && next->offset < piece.place.end(); ++next) {
+    append(at, next->offset);
+    at = next->end();
+  }
+  append(at, piece.place.end());
+}
+
+Status Punch(int fd, std::span<const Hole> holes) {
+  constexpr int kMode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  for (const Hole& hole : holes) {
+    if (::fallocate(fd, kMode, static_cast<off_t>(hole.from),
+                    static_cast<off_t>(hole.end - hole.from)) != 0) {
+      return ErrnoError(errno, "punch a hole");
+    }
+  }
+  // What is free now can be used after the journal's commit.
+  if (::fsync(fd) != 0) return ErrnoError(errno, "fsync");
+  return OkStatus();
+}
+
+Result<std::vector<ByteExtent>> TrimMounted(const std::string& path,
+                                            ByteExtent partition,
+                                            std::span<const ByteExtent> kept) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd) return ErrnoError(errno, "open " + path);
+  const auto before = MappedPieces(fd.get(), partition);
+  if (!before) return before.error();
+  std::vector<Hole> holes;
+  for (const FilePiece& piece : *before) AppendHoles(holes, piece, kept);
+  std::ranges::stable_sort(holes, {}, &Hole::order);
+  for (auto first = holes.begin(); first != holes.end();) {
+    const auto end = std::ranges::upper_bound(first, holes.end(), first->order,
+                                              {}, &Hole::order);
+    if (auto s = Punch(fd.get(), {first, end}); !s) return s.error();
+    first = end;
+  }
+  const auto after = MappedPieces(fd.get(), partition);
+  if (!after) return after.error();
+  return Places(*after);
 }
 
 struct ExtentHandleFree {
@@ -150,8 +249,7 @@ Result<std::vector<ByteExtent>> DecodeExtents(ext2_filsys fs, ext2_ino_t number,
     return ExtError(code, "read extents");
   }
   const std::unique_ptr<ext2_extent_handle, ExtentHandleFree> handle(raw);
-  std::vector<ByteExtent> pieces;
-  uint64_t next = 0;
+  std::vector<FilePiece> pieces;
   const uint64_t block_bytes = fs->blocksize;
   const uint64_t blocks = ext2fs_blocks_count(fs->super);
   ext2fs_extent extent{};
@@ -161,15 +259,31 @@ Result<std::vector<ByteExtent>> DecodeExtents(ext2_filsys fs, ext2_ino_t number,
     if (extent.e_pblk >= blocks || extent.e_len > blocks - extent.e_pblk) {
       return Refused("an extent lies outside the file system");
     }
-    auto s = AppendPiece(pieces, next, extent.e_lblk * block_bytes,
-                         {partition.offset + extent.e_pblk * block_bytes,
-                          extent.e_len * block_bytes});
-    if (!s) return s.error();
+    const ByteExtent place{partition.offset + extent.e_pblk * block_bytes,
+                           extent.e_len * block_bytes};
+    if (auto s = AppendPiece(pieces, {extent.e_lblk * block_bytes, place});
+        !s) {
+      return s.error();
+    }
   }
   if (code != EXT2_ET_EXTENT_NO_NEXT && code != EXT2_ET_NO_CURRENT_NODE) {
     return ExtError(code, "read extents");
   }
-  return pieces;
+  return Places(pieces);
+}
+
+// What a mounted file system has said, and libext2fs says of the unmounted one.
+Result<std::vector<ByteExtent>> Agreed(
+    const std::string& disk, ByteExtent partition, const std::string& name,
+    LoopMount& mount, const Result<std::vector<ByteExtent>>& mapped) {
+  if (auto s = mount.Unmount(); !s) return s.error();
+  if (!mapped) return mapped.error();
+  auto decoded = FileExtents(disk, partition, name);
+  if (!decoded) return decoded.error();
+  if (*decoded != *mapped) {
+    return Refused("the kernel and libext2fs disagree on where it lies");
+  }
+  return decoded;
 }
 
 }  // namespace
@@ -192,15 +306,34 @@ Result<std::vector<ByteExtent>> AllocateFile(const std::string& disk,
   if (!mount) return mount.error();
   const auto mapped =
       AllocateMounted(mount->directory() + "/" + name, partition, size);
-  if (auto s = mount->Unmount(); !s) return s.error();
-  if (!mapped) return mapped.error();
-  auto decoded = FileExtents(disk, partition, name);
-  if (!decoded) return decoded.error();
-  if (*decoded != *mapped) {
-    return Refused("the kernel and libext2fs disagree on where it lies");
+  auto extents = Agreed(disk, partition, name, *mount, mapped);
+  if (extents && TotalBytes(*extents) < size) {
+    return Refused("it is too short");
   }
-  if (TotalBytes(*decoded) < size) return Refused("it is too short");
-  return decoded;
+  return extents;
+}
+
+Result<std::vector<ByteExtent>> AllocateAll(const std::string& disk,
+                                            ByteExtent partition,
+                                            const std::string& name) {
+  auto mount = LoopMount::MountExt4(disk, partition);
+  if (!mount) return mount.error();
+  mount->UseReserve();
+  const auto mapped =
+      AllocateMounted(mount->directory() + "/" + name, partition, {});
+  return Agreed(disk, partition, name, *mount, mapped);
+}
+
+Result<std::vector<ByteExtent>> TrimFile(const std::string& disk,
+                                         ByteExtent partition,
+                                         const std::string& name,
+                                         std::span<const ByteExtent> kept) {
+  auto mount = LoopMount::MountExt4(disk, partition);
+  if (!mount) return mount.error();
+  mount->UseReserve();
+  const auto mapped =
+      TrimMounted(mount->directory() + "/" + name, partition, kept);
+  return Agreed(disk, partition, name, *mount, mapped);
 }
 
 Status RemoveFile(const std::string& disk, ByteExtent partition,

@@ -23,18 +23,30 @@ inline constexpr char kRegionFileName[] = ".bootstream-region";
 // allocated up to `size` bytes, and unmount again.  Then read its extents anew
 // from the unmounted file system: the result, as offsets on the disk, in the
 // order of the file, joined where they touch.  What is in a file that is there
-// already stays.
+// already stays, unless it has a hole: then it is begun anew.
 // kRefused: an extent that is no plain place on the disk (delayed, inline,
-// encoded, shared, unknown), a hole, or two decoders that disagree; kNoSpace:
-// the file system is full (what was made is given back).
+// encoded, shared, unknown), or two decoders that disagree; kNoSpace: the file
+// system is full (what was made is given back).
 Result<std::vector<ByteExtent>> AllocateFile(const std::string& disk,
                                              ByteExtent partition,
                                              const std::string& name,
                                              uint64_t size);
 
+// The same, with all the space that there is.
+Result<std::vector<ByteExtent>> AllocateAll(const std::string& disk,
+                                            ByteExtent partition,
+                                            const std::string& name);
+
+// Mount, give back what lies outside `kept` (offsets on the disk, ascending),
+// unmount.  The file has holes then; the result is as that of AllocateFile.
+Result<std::vector<ByteExtent>> TrimFile(const std::string& disk,
+                                         ByteExtent partition,
+                                         const std::string& name,
+                                         std::span<const ByteExtent> kept);
+
 // The extents of the file `name` in the root of an unmounted ext4, by
-// libext2fs.  kNotFound: there is no such file; kRefused: it has a hole or is
-// not mapped by extents.
+// libext2fs.  kNotFound: there is no such file; kRefused: it is not mapped by
+// extents.
 Result<std::vector<ByteExtent>> FileExtents(const std::string& disk,
                                             ByteExtent partition,
                                             const std::string& name);

@@ -21,7 +21,7 @@ constexpr int kLoopAttempts = 64;
 
 struct Loop {
   UniqueFd fd;
-  std::string path;
+  std::string name;  // in /dev
 };
 
 Result<Loop> AttachLoop(int disk, ByteExtent partition) {
@@ -31,16 +31,17 @@ Result<Loop> AttachLoop(int disk, ByteExtent partition) {
     const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
     if (number < 0) return ErrnoError(errno, "find a free loop device");
     Loop loop;
-    loop.path = "/dev/loop" + std::to_string(number);
-    loop.fd.reset(::open(loop.path.c_str(), O_RDWR | O_CLOEXEC));
-    if (!loop.fd) return ErrnoError(errno, "open " + loop.path);
+    loop.name = "loop" + std::to_string(number);
+    const std::string path = "/dev/" + loop.name;
+    loop.fd.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!loop.fd) return ErrnoError(errno, "open " + path);
     loop_config config{};
     config.fd = static_cast<uint32_t>(disk);
     config.info.lo_offset = partition.offset;
     config.info.lo_sizelimit = partition.size;
     config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
     if (::ioctl(loop.fd.get(), LOOP_CONFIGURE, &config) == 0) return loop;
-    if (errno != EBUSY) return ErrnoError(errno, "set up " + loop.path);
+    if (errno != EBUSY) return ErrnoError(errno, "set up " + path);
   }
   return Error{ErrorCode::kUnavailable, "no loop device is free"};
 }
@@ -69,6 +70,7 @@ Result<std::string> MakeDirectory() {
 LoopMount::LoopMount(LoopMount&& other) noexcept
     : disk_(std::move(other.disk_)),
       loop_(std::move(other.loop_)),
+      loop_name_(std::move(other.loop_name_)),
       directory_(std::exchange(other.directory_, {})),
       mounted_(std::exchange(other.mounted_, false)) {}
 
@@ -89,8 +91,8 @@ Result<LoopMount> LoopMount::MountExt4(const std::string& disk,
   if (auto s = EnterOwnNamespace(); !s) return s.error();
   auto loop = AttachLoop(fd.get(), partition);
   if (!loop) return loop.error();
-  LoopMount mount(std::move(fd), std::move(loop->fd));
-  if (auto s = mount.MountAt(loop->path); !s) {
+  LoopMount mount(std::move(fd), std::move(loop->fd), std::move(loop->name));
+  if (auto s = mount.Mount(); !s) {
     return Annotate(s.error(), "mount the file system at byte " +
                                    std::to_string(partition.offset) + " of " +
                                    disk);
@@ -98,16 +100,25 @@ Result<LoopMount> LoopMount::MountExt4(const std::string& disk,
   return mount;
 }
 
-Status LoopMount::MountAt(const std::string& loop_path) {
+Status LoopMount::Mount() {
+  const std::string device = "/dev/" + loop_name_;
   auto directory = MakeDirectory();
   if (!directory) return directory.error();
   directory_ = *directory;
-  if (::mount(loop_path.c_str(), directory_.c_str(), "ext4",
+  if (::mount(device.c_str(), directory_.c_str(), "ext4",
               MS_NOATIME | MS_NODEV | MS_NOEXEC | MS_NOSUID, "") != 0) {
-    return ErrnoError(errno, loop_path);
+    return ErrnoError(errno, device);
   }
   mounted_ = true;
   return OkStatus();
+}
+
+void LoopMount::UseReserve() {
+  const std::string knob = "/sys/fs/ext4/" + loop_name_ + "/reserved_clusters";
+  const UniqueFd fd(::open(knob.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd) return;
+  // Without it the file gets a little less.
+  [[maybe_unused]] const ssize_t done = ::write(fd.get(), "0", 1);
 }
 
 Status LoopMount::Unmount() {

@@ -27,18 +27,25 @@ class LoopMount {
 
   // Where it is mounted.
   const std::string& directory() const { return directory_; }
+  // Let what ext4 holds back for itself be allocated too, as long as it is
+  // mounted; where the kernel lets us (reserved_clusters in
+  // Documentation/ABI/testing/sysfs-fs-ext4).
+  void UseReserve();
   // Unmount, detach the loop device, and make the disk durable and its cached
   // pages forgotten.
   Status Unmount();
 
  private:
-  LoopMount(UniqueFd disk, UniqueFd loop)
-      : disk_(std::move(disk)), loop_(std::move(loop)) {}
-  Status MountAt(const std::string& loop_path);
+  LoopMount(UniqueFd disk, UniqueFd loop, std::string loop_name)
+      : disk_(std::move(disk)),
+        loop_(std::move(loop)),
+        loop_name_(std::move(loop_name)) {}
+  Status Mount();
   void RemoveDirectory();
 
   UniqueFd disk_;
   UniqueFd loop_;
+  std::string loop_name_;  // in /dev
   std::string directory_;  // empty: there is none
   bool mounted_ = false;
 };

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "blockmap/base/unique_fd.h"
 #include "blockmap/disk/loop_mount.h"
 #include "tests/blockmap/disk/disk_fixture.h"
@@ -113,7 +115,7 @@ TEST_F(FileExtentsTest, RemovedFileIsGone) {
   Check();
 }
 
-TEST_F(FileExtentsTest, SparseFileIsRefused) {
+TEST_F(FileExtentsTest, FileWithAHoleIsBegunAnew) {
   {
     auto mount = LoopMount::MountExt4(disk_, kPartition);
     ASSERT_TRUE(mount.has_value());
@@ -123,8 +125,35 @@ TEST_F(FileExtentsTest, SparseFileIsRefused) {
     ASSERT_TRUE(mount->Unmount().has_value());
   }
   const auto extents = FileExtents(disk_, kPartition, kName);
-  ASSERT_FALSE(extents.has_value());
-  EXPECT_EQ(extents.error().code, ErrorCode::kRefused);
+  ASSERT_TRUE(extents.has_value()) << extents.error().message;
+  EXPECT_EQ(Total(*extents), 100u << 10);
+  const auto whole = AllocateFile(disk_, kPartition, kName, 700u << 10);
+  ASSERT_TRUE(whole.has_value()) << whole.error().message;
+  EXPECT_EQ(Total(*whole), 700u << 10);
+  Check();
+}
+
+TEST_F(FileExtentsTest, TrimmedFileKeepsWhatIsWanted) {
+  const auto all = AllocateFile(disk_, kPartition, kName, 40 * kMiB);
+  ASSERT_TRUE(all.has_value()) << all.error().message;
+  std::vector<ByteExtent> kept;
+  uint64_t bytes = 0;
+  for (const ByteExtent& extent : *all) {
+    const uint64_t from = (extent.offset + kMiB - 1) / kMiB * kMiB;
+    for (uint64_t at = from; at + kMiB <= extent.end(); at += 2 * kMiB) {
+      kept.push_back({at, kMiB / 4});
+      bytes += kMiB / 4;
+    }
+  }
+  std::ranges::sort(kept, {}, &ByteExtent::offset);
+  const auto trimmed = TrimFile(disk_, kPartition, kName, kept);
+  ASSERT_TRUE(trimmed.has_value()) << trimmed.error().message;
+  EXPECT_EQ(Total(*trimmed), bytes);
+  EXPECT_EQ(*FileExtents(disk_, kPartition, kName), *trimmed);
+  auto sorted = *trimmed;
+  std::ranges::sort(sorted, {}, &ByteExtent::offset);
+  EXPECT_EQ(sorted, kept);
+  Check();
 }
 
 TEST_F(FileExtentsTest, LinkInPlaceOfTheFileIsNotFollowed) {
