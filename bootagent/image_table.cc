@@ -6,7 +6,7 @@
 #include <map>
 #include <string>
 
-#include "blockmap/base/block_device.h"
+#include "blockmap/base/read_only_device.h"
 
 namespace bootstream {
 namespace {
@@ -24,54 +24,24 @@ constexpr std::array<uint8_t, 16> kExtendedBootGuid = {
     0xa3, 0x52, 0xb2, 0x75, 0xfd, 0x6f, 0x71, 0x72};
 
 // The image as a disk to read from, chunk by chunk as they are wanted.
-class ImageDevice final : public BlockDevice {
+class ImageDevice final : public ReadOnlyDevice {
  public:
   ImageDevice(const Grid& grid, ChunkSource& source)
-      : grid_(grid), source_(source) {}
-
-  uint64_t size_bytes() const override { return grid_.size_bytes; }
-  void Submit(IoRequest& request) override {
-    switch (request.op) {
-      case IoRequest::Op::kRead:
-        Spawn(Serve(request));
-        return;
-      case IoRequest::Op::kWrite:
-        request.complete(request,
-                         Error{ErrorCode::kRefused, "an image is read-only"});
-        return;
-      case IoRequest::Op::kFlush:
-        request.complete(request, OkStatus());
-        return;
-    }
-  }
+      : ReadOnlyDevice(grid), source_(source) {}
 
  private:
-  Task<void> Serve(IoRequest& request) {
-    uint64_t done = 0;
-    Status status;
-    while (status && done < request.size) {
-      const uint64_t at = request.offset + done;
-      const uint64_t inside = at % grid_.chunk_bytes;
-      const ImageChunk chunk{at / grid_.chunk_bytes};
-      const uint64_t size = std::min<uint64_t>(
-          request.size - done, grid_.bytes_of(chunk.value) - inside);
-      status = co_await Fetch(chunk);
-      if (!status) break;
-      std::memcpy(request.data + done, chunks_.at(chunk.value).data() + inside,
-                  size);
-      done += size;
+  Task<Status> ReadInside(uint64_t chunk, uint64_t offset,
+                          std::span<std::byte> out) override {
+    if (!chunks_.contains(chunk)) {
+      auto content =
+          co_await source_.Fetch(ImageChunk{chunk}, FetchClass::kDemand);
+      if (!content) co_return content.error();
+      chunks_.emplace(chunk, std::move(*content));
     }
-    request.complete(request, std::move(status));
-  }
-  Task<Status> Fetch(ImageChunk chunk) {
-    if (chunks_.contains(chunk.value)) co_return OkStatus();
-    auto content = co_await source_.Fetch(chunk, FetchClass::kDemand);
-    if (!content) co_return content.error();
-    chunks_.emplace(chunk.value, std::move(*content));
+    std::memcpy(out.data(), chunks_.at(chunk).data() + offset, out.size());
     co_return OkStatus();
   }
 
-  const Grid grid_;
   ChunkSource& source_;
   std::map<uint64_t, AlignedBuffer> chunks_;
 };

@@ -1,39 +1,12 @@
 #include "blockmap/disk/source_view.h"
 
-#include <algorithm>
-
 namespace bootstream {
 
-void SourceView::Submit(IoRequest& request) {
-  switch (request.op) {
-    case IoRequest::Op::kRead:
-      Spawn(Serve(request));
-      return;
-    case IoRequest::Op::kWrite:
-      request.complete(request,
-                       Error{ErrorCode::kRefused, "the source is read-only"});
-      return;
-    case IoRequest::Op::kFlush:
-      request.complete(request, OkStatus());
-      return;
-  }
-}
-
-Task<void> SourceView::Serve(IoRequest& request) {
-  uint64_t done = 0;
-  Status status;
-  while (status && done < request.size) {
-    const uint64_t at = request.offset + done;
-    const DiskChunk chunk{at / grid_.chunk_bytes};
-    const uint64_t inside = at % grid_.chunk_bytes;
-    const uint64_t size =
-        std::min<uint64_t>(request.size - done, grid_.chunk_bytes - inside);
-    const DiskChunk now = map_.Relocated(chunk).value_or(chunk);
-    const std::span<std::byte> part(request.data + done, size);
-    status = co_await device_.Read(grid_.offset_of(now.value) + inside, part);
-    done += size;
-  }
-  request.complete(request, std::move(status));
+Task<Status> SourceView::ReadInside(uint64_t chunk, uint64_t offset,
+                                    std::span<std::byte> out) {
+  const DiskChunk source{chunk};
+  const DiskChunk now = map_.Relocated(source).value_or(source);
+  co_return co_await device_.Read(grid().offset_of(now.value) + offset, out);
 }
 
 }  // namespace bootstream

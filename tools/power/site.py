@@ -137,7 +137,9 @@ class Site:
         return self._direct(
             self.work / "vmlinuz", self.work / "initrd.img",
             (self.work / "cmdline").read_text() +
-            f" console=ttyS0 loglevel=4 bootstream.url={url}")
+            f" console=ttyS0 loglevel=4 bootstream.url={url}"
+            # A power cut says nothing about a target's health.
+            " bootstream.health-boots=0")
 
     def firmware(self):
         """By firmware and boot loader, from the disk."""
