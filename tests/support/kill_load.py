@@ -140,12 +140,15 @@ class Worker(threading.Thread):
         self.random = random.Random(seed)
         self.stopping = False
         self.answered = 0
+        self.slowest = 0  # seconds
         self.failure = None
 
     def run(self):
         try:
             while not self.stopping:
+                began = time.monotonic()
                 self.step()
+                self.slowest = max(self.slowest, time.monotonic() - began)
                 self.answered += 1
         except Exception as error:  # pylint: disable=broad-except
             self.failure = f"{type(error).__name__}: {error}"
@@ -289,7 +292,8 @@ def main():
         "answered": sum(w.answered for w in workers),
         "connects": sum(w.device.connects for w in workers),
         "outage_median_s": round(outages[len(outages) // 2], 3),
-        "outage_max_s": round(outages[-1], 3)}))
+        "outage_max_s": round(outages[-1], 3),
+        "request_max_s": round(max(w.slowest for w in workers), 3)}))
     return 1 if failure else 0
 
 

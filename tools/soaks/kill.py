@@ -11,12 +11,16 @@ from tools.soaks import report
 
 # A few deaths for each life of a disk: much of the image is still to come then.
 KILLS_A_DISK = 20
-FRONTENDS = ["socket", "fuse"]
+FRONTENDS = ["socket", "fuse", "nbd"]
 
 
-def run_disk(frontend, kills, seed):
+def run_disk(frontend, kills, seed, release):
     """One disk from its migration on; the figures of kill_load.py."""
-    command = ["tests/e2e/test-keeper.sh", frontend, str(kills), str(seed)]
+    if frontend == "nbd":
+        command = ["tests/vm/test-keeper-nbd.sh", release]
+    else:
+        command = ["tests/e2e/test-keeper.sh", frontend]
+    command += [str(kills), str(seed)]
     done = subprocess.run(command, cwd=report.ROOT, check=False, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           env=dict(os.environ, BUILD_DIR=str(report.BUILD)))
@@ -32,20 +36,25 @@ def main():
     parser = report.parser("kill", __doc__, 100)
     parser.add_argument("--frontend", choices=FRONTENDS, action="append",
                         help="only this one (default: all); repeatable")
+    parser.add_argument("--release", default="trixie",
+                        choices=["bookworm", "trixie"],
+                        help="the Debian kernel of the virtual machine for nbd "
+                        "(%(default)s)")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     result = report.Report("kill", options.seed)
     for frontend in options.frontend or FRONTENDS:
         phase = {"kills": 0, "failed": 0, "answered": 0, "disks": 0,
-                 "outage_median_s": 0, "outage_max_s": 0}
+                 "outage_median_s": 0, "outage_max_s": 0, "request_max_s": 0}
         while phase["kills"] < options.count:
             kills = min(KILLS_A_DISK, options.count - phase["kills"])
-            code, figures = run_disk(frontend, kills, rng.randrange(1 << 15))
+            code, figures = run_disk(frontend, kills, rng.randrange(1 << 15),
+                                     options.release)
             phase["disks"] += 1
             phase["kills"] += figures.get("kills", kills)
             phase["failed"] += code != 0
             phase["answered"] += figures.get("answered", 0)
-            for key in ("outage_median_s", "outage_max_s"):
+            for key in ("outage_median_s", "outage_max_s", "request_max_s"):
                 phase[key] = max(phase[key], figures.get(key, 0))
         result.phases[frontend] = phase
         result.tried += phase["kills"]

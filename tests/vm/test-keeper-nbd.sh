@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# streamd's worker is killed under load in a virtual machine with a Debian
+# kernel, whose disk it has taken over and serves as /dev/nbd0, while the image
+# is still coming: no I/O error, and everything that was answered is there.  The
+# machine's whole system is an initramfs, and the driver's own files are gone
+# from it by then.
+#
+#   test-keeper-nbd.sh bookworm|trixie [KILLS [SEED]]
+release=${1:-trixie} kills=${2:-2} seed=${3:-$RANDOM}
+. "$(dirname "$0")/../e2e/office-functions.sh"
+. "$(dirname "$0")/initramfs-functions.sh"
+
+# add_python ROOT: as much of it as kill_load.py needs.
+add_python() {
+  local root=$1 version library
+  version=$(python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+  add_program "$root" "$(command -v python3)"
+  mkdir -p "$root/usr/lib/$version"
+  (cd "/usr/lib/$version" &&
+    cp -r ./*.py json collections re importlib encodings ctypes lib-dynload \
+      "$root/usr/lib/$version/")
+  for library in "$root/usr/lib/$version/lib-dynload"/*.so; do
+    add_libraries "$root" "$library"
+  done
+}
+
+make_initramfs() {
+  local root=$work/initramfs tool
+  mkdir -p "$root"/{bin,dev,proc,sys,tmp,run,modules}
+  for tool in dash cat dmesg grep insmod ip mkdir mount rm sha256sum sleep \
+    sync tail; do
+    add_program "$root" "$(command -v "$tool")"
+  done
+  mv "$root/bin/dash" "$root/bin/sh"
+  add_program "$root" "$streamd" "$streamctl"
+  ln -s streamd "$root/bin/@streamd"
+  add_python "$root"
+  cp "$here/../support/kill_load.py" "$work/target.img" "$work/office.pub" \
+    "$root/"
+  cp "$work"/kernel/*.ko "$root/modules/"
+  cp "$here/keeper-nbd-init" "$root/init"
+  printf 'kills=%d seed=%d url=%s modules="%s"\n' "$kills" "$seed" \
+    "http://10.0.2.2:${url##*:}" "$kernel_modules" >"$root/settings"
+  (cd "$root" && find . | cpio --quiet -o -H newc) >"$work/initrd"
+}
+
+make_office
+migrate
+get_kernel "$release"
+make_initramfs
+machine_seconds=$((240 + 20 * kills)) run_machine "$work/initrd" \
+  -drive "file=$work/source.img,format=raw,if=virtio" \
+  -nic user,model=virtio-net-pci
+grep -a -o '{"kills".*}' "$work/console"
+
+# As after a boot: from the disk alone, and the server for what is missing.
+start_streamd socket
+nbdcopy "nbd+unix:///?socket=$work/nbd" "$work/copy"
+sum=$(sha256sum <"$work/copy")
+grep -aq "^TOLD sha256 ${sum%% *}" "$work/console" ||
+  die "the disk has not kept it: it has ${sum%% *}"
+stop_streamd
+"$bootagent" check --disk "$work/source.img" >"$work/check" 2>&1 ||
+  die "check: $(cat "$work/check")"
+echo "passed on $release, seed $seed"
