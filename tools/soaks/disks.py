@@ -3,6 +3,7 @@ for byte, or refused by plan with nothing written."""
 
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -78,7 +79,8 @@ class Soak:
         if failure and self.arguments.keep:
             self.arguments.keep.mkdir(parents=True, exist_ok=True)
             kept = self.arguments.keep / f"case{number}"
-            shutil.move(folder, kept)
+            # By mv: sockets are no files to shutil.
+            subprocess.run(["mv", folder, kept], check=True)
             (kept / "failure").write_text(failure + "\n")
         else:
             shutil.rmtree(folder)

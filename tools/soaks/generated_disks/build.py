@@ -72,7 +72,7 @@ class Builder:
             self._noise()
         for index, part in enumerate(case.parts):
             self._fill(index, part)
-        if case.hostile:
+        if case.hostile or case.old_region:
             self._spoil()
         return self.disk
 
@@ -259,10 +259,11 @@ class Builder:
             "region-is-a-directory": ["mkdir .bootstream-region"],
             "region-is-a-link": ["symlink .bootstream-region os-release"],
         }.get(what)
+        if case.old_region:
+            self._own_region_file(source, what)
         if requests:
             self._debugfs(source, *requests)
-        elif what in ("region-has-a-hole", "region-is-immutable",
-                      "immutable-root"):
+        elif what in ("region-is-immutable", "immutable-root"):
             self._own_region_file(source, what)
         elif what == "backup-gpt-damaged":
             self._put(case.size - SECTOR + 20, b"\x5a")
@@ -282,7 +283,7 @@ class Builder:
                 return
             with open(where / ".bootstream-region", "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, MIB)
-                if what == "region-has-a-hole":
+                if self.case.old_region:
                     file.truncate(3 * MIB)
             if what == "region-is-immutable":
                 make("chattr", "+i", where / ".bootstream-region")

@@ -16,7 +16,8 @@ HOSTILE = {
     "btrfs": "btrfs",
     "ntfs": "ntfs",
     "hibernated": "hibernated",
-    "two-signatures": "more than one",
+    # An encrypted volume beside anything else is taken for encrypted.
+    "two-signatures": "crypto_LUKS",
     "unclean": "not unmounted in order",
     "errors": "not unmounted in order",
     "orphans": "not unmounted in order",
@@ -25,7 +26,6 @@ HOSTILE = {
     "immutable-root": "root directory",
     "region-is-a-directory": ".bootstream-region",
     "region-is-a-link": ".bootstream-region",
-    "region-has-a-hole": ".bootstream-region",
     "region-is-immutable": ".bootstream-region",
     "no-inode": "inode",
     "backup-gpt-damaged": "artition table",
@@ -107,6 +107,8 @@ class Case:
     returns: bool = False
     return_stop: str = ""
     return_after: str = "return"
+    # The source has a region file that was left unfinished, with a hole.
+    old_region: bool = False
     # There is so much room that a refusal would be a failure too.
     roomy: bool = False
 
@@ -117,7 +119,9 @@ class Case:
                 f"{source.kind if source else 'none'} {self.block} "
                 f"{','.join(self.features) or 'plain'}, full "
                 f"{self.fullness:.2f}, {self.fragments}, "
-                f"{self.hostile or 'friendly'}, {' '.join(map(str, self.plan_options))}, "
+                f"{self.hostile or 'friendly'}, "
+                f"{'old region, ' if self.old_region else ''}"
+                f"{' '.join(map(str, self.plan_options))}, "
                 f"use {self.use}, stops {self.migrate_stop or '-'} "
                 f"{self.rollback_stop or '-'}")
 
@@ -141,6 +145,8 @@ def draw(seed, number):
     _draw_file_system(case)
     _draw_plan(case)
     _draw_journey(case)
+    other = random.Random(f"{seed}/{number}/old region")
+    case.old_region = not case.hostile and other.random() < 0.05
     return case
 
 
@@ -289,7 +295,7 @@ def _draw_plan(case):
     named = "source" if rng.random() < 0.3 else ""
     named = {"no-such-partition": 97,
              "region-on-vfat": "esp"}.get(case.hostile, named)
-    if named:
+    if named and case.table != "none":
         case.plan_options += ["--region", named]
 
 

@@ -158,7 +158,7 @@ class Journey:
         where = self.disk.folder / "mnt"
         with mounted(self.disk.path, offset, size, where):
             (where / "os-release").write_bytes(self.pool[:999])
-            (where / "home/diary").unlink()
+            (where / "home/diary").unlink(missing_ok=True)
             (where / "home/new").write_bytes(self.pool[:5000])
             self.disk.files[self.case.source] = digests(where)
         self.whole_disk = False
