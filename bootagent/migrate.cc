@@ -102,7 +102,6 @@ Task<Status> Migration::Resume(const Located& located) {
   image_ = {opened->manifest, std::move(opened->manifest_file)};
   store_ = std::move(opened->store);
   if (auto s = CheckSameImage(); !s) co_return s;
-  if (auto s = ReserveJoined(*store_); !s) co_return s;
   if (phase() <= Phase::kRelocated) {
     if (auto s = co_await VerifySource(located); !s) co_return s;
   }
@@ -305,17 +304,6 @@ Error Refused(std::string message) {
 }
 
 }  // namespace
-
-Status ReserveJoined(MapStore& store) {
-  for (const auto& [source, now] : store.map().relocations()) {
-    if (store.region().OccupantOf(source).use != ChunkUse::kFree) continue;
-    if (!store.AllocateAt(source)) {
-      return Error{ErrorCode::kNoSpace,
-                   "the region has no room left for its own metadata"};
-    }
-  }
-  return OkStatus();
-}
 
 Task<Status> Migrate(const Job& job, const MigrateOptions& options,
                      ImageAccess& access) {

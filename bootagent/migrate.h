@@ -46,10 +46,6 @@ struct MigrateOptions {
 Task<Status> Migrate(const Job& job, const MigrateOptions& options,
                      ImageAccess& access);
 
-// Reserve the places of relocated chunks that nobody uses: they are ours, but
-// not to be written before their time.  For a map that was just opened.
-Status ReserveJoined(MapStore& store);
-
 }  // namespace bootstream
 
 #endif  // BOOTAGENT_MIGRATE_H_

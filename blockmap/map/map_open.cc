@@ -177,7 +177,17 @@ Task<Result<std::unique_ptr<MapStore>>> MapStore::Open(
 Status MapStore::Impl::ClaimAll() {
   if (Status s = ClaimRelocations(); !s) return s;
   if (Status s = ClaimImage(); !s) return s;
-  return ClaimMetadata();
+  if (Status s = ClaimMetadata(); !s) return s;
+  if (superblock.phase < Phase::kArmed) HoldJoined();
+  return OkStatus();
+}
+
+void MapStore::Impl::HoldJoined() {
+  for (const auto& [source, now] : map.relocations()) {
+    if (region.OccupantOf(source).use == ChunkUse::kFree) {
+      region.SetOccupant(source, {ChunkUse::kReserved});
+    }
+  }
 }
 
 Status MapStore::Impl::ClaimRelocations() {

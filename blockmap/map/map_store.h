@@ -83,6 +83,9 @@ class MapStore {
   // in kRefused, and SetChunk, SetRelocation and AddPatch are not allowed.
   // With `kept`, changes outlive the process before they are durable: those of
   // a dead predecessor are made again, and durable, before Open returns.
+  // Before the target may boot, in a phase before kArmed, the source may: then
+  // the old places of relocated chunks are reserved for the caller, as after
+  // SetRelocation.
   // REQUIRES: nothing that the predecessor wrote is still under way.
   static Task<Result<std::unique_ptr<MapStore>>> Open(
       BlockDevice& device, const Superblock& superblock, ImageFacts image,

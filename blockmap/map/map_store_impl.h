@@ -152,6 +152,7 @@ class MapStore::Impl {
   Status ClaimRelocations();
   Status ClaimImage();
   Status ClaimMetadata();
+  void HoldJoined();
   Status Claim(DiskChunk chunk, Occupant occupant, std::string_view user);
   // What a power cut has torn must not become whole when it is written over.
   Task<Status> EraseTorn(JournalPosition end);
