@@ -162,6 +162,26 @@ Result<std::optional<PlanReference>> TakePlan(CommandOptions& options) {
   return std::optional<PlanReference>(std::move(*plan));
 }
 
+// What a command needs that takes an image up.
+struct ImageSession {
+  HttpImageAccess::Options access;
+  std::unique_ptr<Session> session;
+  std::unique_ptr<IoLoop> loop;
+
+  static Result<ImageSession> Open(const CommandOptions& options,
+                                   OpenMode mode) {
+    auto access = AccessOptions(options);
+    if (!access) return access.error();
+    auto session = Session::Open(options, mode);
+    if (!session) return session.error();
+    auto loop = IoLoop::Create();
+    if (!loop) return loop.error();
+    return ImageSession{std::move(*access), std::move(*session),
+                        std::move(*loop)};
+  }
+  const Job& job() const { return session->job(); }
+};
+
 Task<Result<Plan>> PlanFor(const Job& job, const CommandOptions& options,
                            const PlanOptions& plan_options,
                            ImageAccess& access) {
@@ -175,8 +195,8 @@ Task<Result<Plan>> PlanFor(const Job& job, const CommandOptions& options,
   }
   const auto image = co_await access.FetchManifest();
   if (!image) co_return image.error();
-  const auto facts =
-      co_await GatherFacts(job, options.serial, *image, access, options.servers);
+  const auto facts = co_await GatherFacts(job, options.serial, *image, access,
+                                          options.servers);
   if (!facts) co_return facts.error();
   co_return MakePlan(*facts, *image->manifest, plan_options);
 }
@@ -211,15 +231,11 @@ Status StartFromArmedDisk(const Job& job, const EfiBoot& efi) {
 Status RunPlan(CommandOptions options) {
   const auto plan_options = MakePlanOptions(options);
   if (!plan_options) return plan_options.error();
-  auto access_options = AccessOptions(options);
-  if (!access_options) return access_options.error();
-  auto session = Session::Open(options, OpenMode::kReadOnly);
-  if (!session) return session.error();
-  auto loop = IoLoop::Create();
-  if (!loop) return loop.error();
-  HttpImageAccess access(**loop, std::move(*access_options));
-  const auto plan = (*loop)->RunUntilDone(
-      PlanFor((*session)->job(), options, *plan_options, access));
+  auto opened = ImageSession::Open(options, OpenMode::kReadOnly);
+  if (!opened) return opened.error();
+  HttpImageAccess access(*opened->loop, std::move(opened->access));
+  const auto plan = opened->loop->RunUntilDone(
+      PlanFor(opened->job(), options, *plan_options, access));
   if (!plan) return plan.error();
   const std::string json = PlanJson(*plan, options.servers);
   if (!options.plan_out.empty()) {
@@ -237,19 +253,15 @@ Status RunMigrate(CommandOptions options) {
   if (options.dry_run) return RunPlan(std::move(options));
   auto plan_options = MakePlanOptions(options);
   if (!plan_options) return plan_options.error();
-  auto access_options = AccessOptions(options);
-  if (!access_options) return access_options.error();
-  auto session = Session::Open(options, OpenMode::kReadWrite);
-  if (!session) return session.error();
-  const Job& job = (*session)->job();
-  auto loop = IoLoop::Create();
-  if (!loop) return loop.error();
+  auto opened = ImageSession::Open(options, OpenMode::kReadWrite);
+  if (!opened) return opened.error();
+  const Job& job = opened->job();
 
   const EfiBoot efi;
   MigrateOptions migrate;
-  migrate.image_name = access_options->image.name;
-  migrate.image_version = access_options->image.version;
-  migrate.min_version = access_options->min_version;
+  migrate.image_name = opened->access.image.name;
+  migrate.image_version = opened->access.image.version;
+  migrate.min_version = opened->access.min_version;
   migrate.plan = *plan_options;
   migrate.strings = {options.servers, options.network};
   migrate.serial = options.serial;
@@ -261,8 +273,8 @@ Status RunMigrate(CommandOptions options) {
     return Confirm(options, "Migrate " + plan.disk + "?");
   };
   migrate.before_stub = [&] { return SaveBootVariables(job, efi); };
-  HttpImageAccess access(**loop, std::move(*access_options));
-  auto s = (*loop)->RunUntilDone(Migrate(job, migrate, access));
+  HttpImageAccess access(*opened->loop, std::move(opened->access));
+  auto s = opened->loop->RunUntilDone(Migrate(job, migrate, access));
   if (s) s = StartFromArmedDisk(job, efi);
   if (!s) return s;
   std::cout << job.disk << " is armed: the next start from it is the new "
@@ -292,13 +304,9 @@ Status RunRollback(const CommandOptions& options) {
 }
 
 Status RunReturn(const CommandOptions& options) {
-  auto access_options = AccessOptions(options);
-  if (!access_options) return access_options.error();
-  auto session = Session::Open(options, OpenMode::kReadWrite);
-  if (!session) return session.error();
-  const Job& job = (*session)->job();
-  auto loop = IoLoop::Create();
-  if (!loop) return loop.error();
+  auto opened = ImageSession::Open(options, OpenMode::kReadWrite);
+  if (!opened) return opened.error();
+  const Job& job = opened->job();
   const EfiBoot efi;
   ReturnOptions back;
   back.serial = options.serial;
@@ -307,10 +315,11 @@ Status RunReturn(const CommandOptions& options) {
                                 job.disk + " back?");
   };
   back.before_stub = [&] { return SaveBootVariables(job, efi); };
-  HttpImageAccess http(**loop, std::move(*access_options));
+  HttpImageAccess http(*opened->loop, std::move(opened->access));
   NoImageAccess none;
-  ImageAccess& access = options.offline ? static_cast<ImageAccess&>(none) : http;
-  auto s = (*loop)->RunUntilDone(Return(job, back, access));
+  ImageAccess& access =
+      options.offline ? static_cast<ImageAccess&>(none) : http;
+  auto s = opened->loop->RunUntilDone(Return(job, back, access));
   if (s) s = StartFromArmedDisk(job, efi);
   if (!s) return s;
   std::cout << job.disk << " is armed: the next start from it is the new "

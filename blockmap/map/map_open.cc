@@ -184,9 +184,7 @@ Status MapStore::Impl::ClaimAll() {
 
 void MapStore::Impl::HoldJoined() {
   for (const auto& [source, now] : map.relocations()) {
-    if (region.OccupantOf(source).use == ChunkUse::kFree) {
-      region.SetOccupant(source, {ChunkUse::kReserved});
-    }
+    HoldPlace(source);
   }
 }
 
