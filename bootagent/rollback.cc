@@ -287,10 +287,11 @@ Task<Status> RollbackRun::Exchange() {
             chunk.value == anchor / store_->disk_grid().chunk_bytes);
   });
   // Places in which nobody lies come first: each gives a free chunk back.
-  std::ranges::stable_partition(sources, [this](DiskChunk place) {
-    const ChunkUse use = store_->region().OccupantOf(place).use;
-    return use != ChunkUse::kImage && use != ChunkUse::kSource;
-  });
+  std::stable_partition(
+      sources.begin(), sources.end(), [this](DiskChunk place) {
+        const ChunkUse use = store_->region().OccupantOf(place).use;
+        return use != ChunkUse::kImage && use != ChunkUse::kSource;
+      });
   job_.progress.Start("exchange", sources.size(), Progress::Unit::kItems);
   for (size_t at = 0; at < sources.size();) {
     // A batch needs as many free chunks as it has places to empty.

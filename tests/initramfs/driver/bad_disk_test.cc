@@ -345,10 +345,11 @@ TEST_F(EngineCheckTest, DroppedChunkIsNeverServedWrongWhileTheServerIsAway) {
   EXPECT_EQ(checker.Report()["state"], "running");
   std::vector<std::byte> out(kChunk);
   bool answered = false;
-  Spawn([&]() -> Task<void> {
+  const auto read = [&]() -> Task<void> {
     EXPECT_TRUE((co_await rig_.engine().Read(2 * kChunk, out)).has_value());
     answered = true;
-  }());
+  };
+  Spawn(read());
   EXPECT_FALSE(answered);
   rig_.source().Release();
   rig_.executor().RunReady();

@@ -160,9 +160,10 @@ TEST(StreamEngineTest, WriteDuringADownloadIsNotReplacedByIt) {
   EngineRig rig;
   rig.source().Hold();
   std::vector<std::byte> out(4096);
-  Spawn([&]() -> Task<void> {
+  const auto read = [&]() -> Task<void> {
     EXPECT_TRUE((co_await rig.engine().Read(0, out)).has_value());
-  }());
+  };
+  Spawn(read());
   rig.Write(4096, 4096, std::byte{7});
   ASSERT_TRUE(rig.source().Complete(ImageChunk{0}));
   EXPECT_EQ(rig.Read(4096, 4096), std::vector<std::byte>(4096, std::byte{7}));
