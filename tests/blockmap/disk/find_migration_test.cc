@@ -16,7 +16,6 @@ namespace bootstream {
 namespace {
 
 constexpr uint64_t kChunk = MapFixture::kChunk;
-constexpr Sha256 kNoSerial{};
 
 class FindMigrationTest : public testing::Test {
  protected:
@@ -62,7 +61,7 @@ class FindMigrationTest : public testing::Test {
         [phase](Superblock& block) { block.phase = phase; })));
   }
   Result<FoundMigration> Find() {
-    return RunInline(FindMigration(device_, kNoSerial));
+    return RunInline(FindMigration(device_, serial_));
   }
   void ExpectFound() {
     const auto found = Find();
@@ -104,6 +103,7 @@ class FindMigrationTest : public testing::Test {
   FaultyDevice device_;
   TableId target_{};
   TableId source_{};
+  Sha256 serial_{};  // what the disk says of itself: nothing
   std::unique_ptr<MapStore> store_;
 };
 
@@ -233,13 +233,39 @@ TEST_F(FindMigrationTest, UnreadableDiskIsAnIoError) {
 
 TEST_F(FindMigrationTest, AnchorOfAnotherDiskIsIgnoredWithAWarning) {
   PutAnchor(a_);
-  Anchor other = *DecodeAnchor(memory_.bytes().subspan(a_, kAnchorBytes));
-  other.disk.size_bytes += kSectorBytes;
-  const auto sector = EncodeAnchor(other);
+  const Anchor own = *DecodeAnchor(memory_.bytes().subspan(a_, kAnchorBytes));
+  const auto put = [&](const Anchor& anchor) {
+    const auto sector = EncodeAnchor(anchor);
+    for (const uint64_t at : {a_, a_ + 2048}) {
+      std::memcpy(memory_.bytes().data() + at, sector.data(), sector.size());
+    }
+  };
+  Anchor other = own;
+  other.disk.size_bytes = own.disk.size_bytes + kSectorBytes;
+  put(other);
+  ExpectNothing(1);
+  other.disk.size_bytes = own.disk.size_bytes - kSectorBytes;
+  put(other);
+  ExpectNothing(1);
+  other = own;
+  other.disk.serial_sha256.fill(std::byte{1});
+  put(other);
+  ExpectFound();  // the disk does not say what it is
+  serial_.fill(std::byte{2});
+  ExpectNothing(1);
+  serial_.fill(std::byte{1});
+  ExpectFound();
+}
+
+TEST_F(FindMigrationTest, AnchorOfANewerFormatIsUnsupported) {
+  PutAnchor(a_);
+  Anchor newer = *DecodeAnchor(memory_.bytes().subspan(a_, kAnchorBytes));
+  newer.features.refuse = uint64_t{1} << 40;
+  const auto sector = EncodeAnchor(newer);
   for (const uint64_t at : {a_, a_ + 2048}) {
     std::memcpy(memory_.bytes().data() + at, sector.data(), sector.size());
   }
-  ExpectNothing(1);
+  ExpectDoubt(ErrorCode::kUnsupported);
 }
 
 TEST_F(FindMigrationTest, ChangedTableOfALivingMigrationIsADoubt) {

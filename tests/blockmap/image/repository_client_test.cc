@@ -17,8 +17,8 @@ class RepositoryClientTest : public testing::Test {
     Publish("1.2", true);
   }
 
-  void Publish(const std::string& version, bool latest) {
-    ManifestContent content = DescribeImage(RandomBytes(1 << 20, 3));
+  void Publish(const std::string& version, bool latest, uint64_t seed = 3) {
+    ManifestContent content = DescribeImage(RandomBytes(1 << 20, seed));
     content.version = version;
     const PrivateKey* signer = &key_;
     file_ = *Manifest::Encode(content, {&signer, 1});
@@ -95,6 +95,12 @@ TEST_F(RepositoryClientTest, AnotherVersionInItsPlaceIsCorrupt) {
   Publish("1.3", true);
   server_.Put("images/test/1.3/manifest", old);
   EXPECT_EQ(CodeOf("test:1.3"), ErrorCode::kCorrupt);
+  EXPECT_EQ(CodeOf("test"), ErrorCode::kCorrupt);
+}
+
+TEST_F(RepositoryClientTest, ManifestThatLatestDoesNotNameIsCorrupt) {
+  Publish("1.2", /*latest=*/false, /*seed=*/4);
+  EXPECT_TRUE(Fetch("test:1.2"));
   EXPECT_EQ(CodeOf("test"), ErrorCode::kCorrupt);
 }
 

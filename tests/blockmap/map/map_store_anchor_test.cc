@@ -54,6 +54,25 @@ TEST_F(MapStoreAnchorTest, ReplacesThatOfAnEarlierMigration) {
   EXPECT_EQ(OnDisk()->migration_id, store_->superblock().migration_id);
 }
 
+TEST_F(MapStoreAnchorTest, NewerFormatIsNotReplaced) {
+  Anchor newer;
+  newer.sequence = 1000;
+  newer.features.refuse = uint64_t{1} << 40;
+  newer.superblock_chunks = {DiskChunk{1}, DiskChunk{2}};
+  const auto sector = EncodeAnchor(newer);
+  for (const uint64_t at : {0, 2048}) {
+    std::copy(sector.begin(), sector.end(),
+              device_.bytes().begin() + kOffset + at);
+  }
+  const Status written = RunInline(store_->WriteAnchor(kOffset));
+  ASSERT_FALSE(written);
+  EXPECT_EQ(written.error().code, ErrorCode::kUnsupported);
+  for (const uint64_t at : {0, 2048}) {
+    EXPECT_TRUE(std::equal(sector.begin(), sector.end(),
+                           device_.bytes().begin() + kOffset + at));
+  }
+}
+
 TEST_F(MapStoreAnchorTest, ClearedLeavesNothingAndFreesItsChunk) {
   ASSERT_TRUE(RunInline(store_->ClearAnchor()));  // there is none
   ASSERT_TRUE(RunInline(store_->WriteAnchor(kOffset)));

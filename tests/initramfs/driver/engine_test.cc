@@ -246,6 +246,18 @@ TEST(StreamEngineTest, DiscardOfPinnedChunksIsIgnored) {
             Part(rig.image(), 4 * kChunk, kChunk));
 }
 
+TEST(StreamEngineTest, ZeroesWrittenToAPinnedChunkAreOnTheDiskAtHome) {
+  EngineRig rig;
+  ASSERT_TRUE(RunInline(rig.engine().WriteZeroes(4 * kChunk, kChunk, false))
+                  .has_value());
+  EXPECT_EQ(rig.store().map().Get(ImageChunk{4}).location,
+            Location::At(DiskChunk{4}));
+  EXPECT_EQ(rig.SourceChunk(4), Part(rig.old_disk(), 4 * kChunk, kChunk));
+  const auto home = rig.device().bytes().subspan(4 * kChunk, kChunk);
+  EXPECT_TRUE(std::ranges::all_of(
+      home, [](std::byte byte) { return byte == std::byte{0}; }));
+}
+
 TEST(StreamEngineTest, FullRegionEvictsCleanChunksAndNeverWrittenOnes) {
   EngineRig rig({{64, 30}});
   rig.Write(20 * kChunk, 4096, std::byte{4});
