@@ -12,7 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kPlanFormat = 1;
+constexpr uint32_t kPlanFormat = 1;
 
 std::string Chunks(uint64_t count, const Plan& plan) {
   return FormatBytes(count * plan.disk_grid.chunk_bytes);
@@ -150,7 +150,10 @@ Result<PlanReference> ReadPlanJson(const std::string& text) {
   PlanReference plan;
   try {
     const Json json = Json::parse(text);
-    if (json.value("bootstream_plan", 0) != kPlanFormat) return bad;
+    uint32_t format = 0;
+    if (!ReadNumber(json, "bootstream_plan", format) || format != kPlanFormat) {
+      return bad;
+    }
     plan.disk = json.value("disk", std::string());
     plan.image_name = json.value("image", std::string());
     plan.image_version = json.value("version", std::string());

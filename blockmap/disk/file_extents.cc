@@ -34,6 +34,7 @@ struct FilePiece {
 };
 
 Status AppendPiece(std::vector<FilePiece>& pieces, const FilePiece& piece) {
+  if (piece.place.size == 0) return Refused("one of its extents is empty");
   const bool ascending =
       pieces.empty() ||
       pieces.back().logical + pieces.back().place.size <= piece.logical;
