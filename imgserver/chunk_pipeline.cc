@@ -5,6 +5,7 @@
 #include <optional>
 #include <thread>
 
+#include "blockmap/base/coding.h"
 #include "blockmap/image/pack.h"
 #include "blockmap/image/signing.h"
 
@@ -90,7 +91,7 @@ class Pipeline {
     if (auto status = image_.Read(grid_.offset_of(chunk), bytes); !status) {
       return status.error();
     }
-    out.zero = IsZero(bytes);
+    out.zero = AllZero(bytes);
     if (out.zero) return out;
     out.digest = Sha256Of(bytes);
     if (known_(out.digest)) return out;

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
+#include "blockmap/base/coding.h"
 #include "blockmap/base/posix_block_device.h"
 
 namespace bootstream {
@@ -20,12 +20,6 @@ Result<int64_t> ModifiedNs(int fd, const std::string& path) {
 }
 
 }  // namespace
-
-bool IsZero(std::span<const std::byte> bytes) {
-  return bytes.empty() ||
-         (bytes[0] == std::byte{0} &&
-          std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
-}
 
 Result<DiskImage> DiskImage::Open(const std::string& path) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -91,7 +85,7 @@ Result<std::vector<uint64_t>> DiskImage::NonZeroChunks(const Grid& grid,
     if (auto status = Read(grid.offset_of(chunk), bytes); !status) {
       return status.error();
     }
-    if (!IsZero(bytes)) chunks.push_back(chunk);
+    if (!AllZero(bytes)) chunks.push_back(chunk);
   }
   return chunks;
 }

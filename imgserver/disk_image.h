@@ -12,8 +12,6 @@
 
 namespace bootstream {
 
-bool IsZero(std::span<const std::byte> bytes);
-
 // A raw disk image, read only.  Any thread may read.
 class DiskImage {
  public:

@@ -32,6 +32,13 @@ void StoreLe(std::span<std::byte, sizeof(T)> out, T value) {
   }
 }
 
+inline bool AllZero(std::span<const std::byte> bytes) {
+  // Each byte equals the one before it, and the first is zero.
+  return bytes.empty() ||
+         (bytes[0] == std::byte{0} &&
+          std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
 // Appends little-endian fields to a vector.
 class ByteWriter {
  public:

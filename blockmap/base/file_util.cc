@@ -66,7 +66,7 @@ Result<std::vector<std::byte>> ReadWholeFile(const std::string& path,
   std::vector<std::byte> out;
   size_t filled = 0;
   while (true) {
-    if (filled == out.size()) out.resize(filled + (size_t{1} << 16) + filled);
+    if (filled == out.size()) out.resize(filled + (size_t{1} << 12) + filled);
     const ssize_t got =
         ::read(fd.get(), out.data() + filled, out.size() - filled);
     if (got < 0 && errno == EINTR) continue;

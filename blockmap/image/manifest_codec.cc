@@ -50,11 +50,6 @@ Error TooNew(const std::string& what) {
                "manifest: " + what + "; update this program"};
 }
 
-bool AllZero(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(),
-                     [](std::byte byte) { return byte == std::byte{0}; });
-}
-
 bool TakeMagic(ByteReader& reader, std::string_view magic) {
   const auto bytes = reader.Bytes(magic.size());
   return bytes.size() == magic.size() &&

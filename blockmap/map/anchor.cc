@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "blockmap/base/aligned_buffer.h"
+#include "blockmap/base/coding.h"
 #include "blockmap/map/sealed.h"
 #include "blockmap/map/superblock.h"
 

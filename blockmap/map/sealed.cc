@@ -1,6 +1,5 @@
 #include "blockmap/map/sealed.h"
 
-#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -94,11 +93,6 @@ Result<DiskIdentity> GetIdentity(ByteReader& in, std::string_view what) {
   }
   disk.table_type = static_cast<TableType>(table_type);
   return disk;
-}
-
-bool AllZero(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(),
-                     [](std::byte byte) { return byte == std::byte{0}; });
 }
 
 bool IsChunkSize(uint32_t chunk_bytes) {

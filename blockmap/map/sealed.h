@@ -32,7 +32,6 @@ Result<FeatureMasks> GetFeatures(ByteReader& in, std::string_view what);
 void PutIdentity(ByteWriter& out, const DiskIdentity& disk);
 Result<DiskIdentity> GetIdentity(ByteReader& in, std::string_view what);
 
-bool AllZero(std::span<const std::byte> bytes);
 bool IsChunkSize(uint32_t chunk_bytes);
 
 }  // namespace bootstream

@@ -3,6 +3,7 @@
 #include <string_view>
 #include <vector>
 
+#include "blockmap/base/coding.h"
 #include "blockmap/map/sealed.h"
 #include "blockmap/map/superblock.h"
 

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <string>
 
+#include "blockmap/base/coding.h"
 #include "blockmap/map/sealed.h"
 
 namespace bootstream {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "blockmap/base/aligned_buffer.h"
+#include "blockmap/base/coding.h"
 #include "blockmap/map/map_store.h"
 #include "blockmap/map/sealed.h"
 

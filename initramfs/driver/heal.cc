@@ -1,8 +1,8 @@
-#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
 
+#include "blockmap/base/coding.h"
 #include "blockmap/image/signing.h"
 #include "initramfs/driver/engine.h"
 
@@ -15,11 +15,6 @@ namespace {
 
 // So many bad places are kept out of use; a disk with more of them is dying.
 constexpr size_t kBadPlacesMax = 64;
-
-bool AllZero(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(),
-                     [](std::byte byte) { return byte == std::byte{0}; });
-}
 
 }  // namespace
 

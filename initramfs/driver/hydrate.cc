@@ -1,6 +1,7 @@
 #include <bit>
 #include <cstring>
 
+#include "blockmap/base/coding.h"
 #include "blockmap/image/signing.h"
 #include "initramfs/driver/engine.h"
 
@@ -185,9 +186,7 @@ Task<Status> StreamEngine::AuditBootChunk(ImageChunk chunk) {
   const uint64_t from = DiskOffset(state.location.chunk());
   if (auto s = co_await device_.Read(from, content.span()); !s) co_return s;
   const bool same = entry == nullptr
-                        ? std::all_of(content.span().begin(),
-                                      content.span().end(),
-                                      [](std::byte b) { return b == std::byte{}; })
+                        ? AllZero(content.span())
                         : Sha256Of(content.span()) == entry->digest;
   if (same || options_.read_only) co_return OkStatus();
   state.dirty = all;
