@@ -36,12 +36,12 @@ class Session {
     auto device = OpenLocked(*disk, mode);
     if (!device) return device.error();
     return std::unique_ptr<Session>(
-        new Session(std::move(*disk), std::move(*device), options));
+        new Session(*disk, std::move(*device), options));
   }
   const Job& job() const { return job_; }
 
  private:
-  Session(std::string disk, PosixBlockDevice device,
+  Session(const std::string& disk, PosixBlockDevice device,
           const CommandOptions& options)
       : device_(std::move(device)),
         stops_(options.stop_at),
@@ -228,7 +228,7 @@ Status StartFromArmedDisk(const Job& job, const EfiBoot& efi) {
 
 }  // namespace
 
-Status RunPlan(CommandOptions options) {
+Status RunPlan(const CommandOptions& options) {
   const auto plan_options = MakePlanOptions(options);
   if (!plan_options) return plan_options.error();
   auto opened = ImageSession::Open(options, OpenMode::kReadOnly);
@@ -250,14 +250,15 @@ Status RunPlan(CommandOptions options) {
 Status RunMigrate(CommandOptions options) {
   auto reference = TakePlan(options);
   if (!reference) return reference.error();
-  if (options.dry_run) return RunPlan(std::move(options));
+  if (options.dry_run) return RunPlan(options);
   auto plan_options = MakePlanOptions(options);
   if (!plan_options) return plan_options.error();
   auto opened = ImageSession::Open(options, OpenMode::kReadWrite);
   if (!opened) return opened.error();
   const Job& job = opened->job();
 
-  const EfiBoot efi;
+  const auto variables = OpenEfiVarFs();
+  const EfiBoot efi(*variables);
   MigrateOptions migrate;
   migrate.image_name = opened->access.image.name;
   migrate.image_version = opened->access.image.version;
@@ -295,7 +296,8 @@ Status RunRollback(const CommandOptions& options) {
                                 ") to the old system?");
   };
   if (auto s = RunInline(Rollback(job, rollback)); !s) return s;
-  if (const EfiBoot efi; efi.available()) {
+  const auto variables = OpenEfiVarFs();
+  if (const EfiBoot efi(*variables); efi.available()) {
     if (auto s = efi.Restore(); !s) return s;
     if (auto s = RunInline(StartFromDisk(job, efi)); !s) return s;
   }
@@ -307,7 +309,8 @@ Status RunReturn(const CommandOptions& options) {
   auto opened = ImageSession::Open(options, OpenMode::kReadWrite);
   if (!opened) return opened.error();
   const Job& job = opened->job();
-  const EfiBoot efi;
+  const auto variables = OpenEfiVarFs();
+  const EfiBoot efi(*variables);
   ReturnOptions back;
   back.serial = options.serial;
   back.confirm = [&](const Superblock& superblock) {
@@ -359,7 +362,8 @@ Status RunCheck(const CommandOptions& options) {
 }
 
 Status RunBootDisk(const CommandOptions& options) {
-  const EfiBoot efi;
+  const auto variables = OpenEfiVarFs();
+  const EfiBoot efi(*variables);
   if (!efi.available()) {
     return Error{ErrorCode::kUnsupported,
                  "this machine was not started by UEFI, or efivarfs is not "

@@ -1,33 +1,25 @@
 #include "bootagent/efi_boot.h"
 
-#include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <filesystem>
 #include <set>
 #include <string_view>
 
 #include "blockmap/base/coding.h"
-#include "blockmap/base/file_util.h"
-#include "blockmap/base/unique_fd.h"
 
 namespace bootstream {
 namespace {
 
-constexpr char kGlobal[] = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
-constexpr char kOurs[] = "5f0a2c9e-3f1b-4c57-9d0e-7b1a4c6d8e21";
-constexpr char kSavedName[] = "BootstreamSaved";
+// The vendor of what the specification names, and the names themselves.
+constexpr std::string_view kGlobal = "-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+constexpr char kBootOrder[] = "BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+constexpr char kBootNext[] = "BootNext-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+// Our own.
+constexpr char kSaved[] =
+    "BootstreamSaved-5f0a2c9e-3f1b-4c57-9d0e-7b1a4c6d8e21";
 constexpr std::u16string_view kDescription = u"bootstream target";
 constexpr std::u16string_view kLoader = u"\\EFI\\BOOT\\BOOTX64.EFI";
-// Non-volatile, boot service and runtime access.
-constexpr uint32_t kAttributes = 7;
 constexpr uint32_t kActive = 1;
-constexpr uint64_t kVariableBytesMax = 64 * 1024;
 
 // Device path nodes.
 constexpr uint8_t kMedia = 4;
@@ -42,7 +34,7 @@ constexpr uint8_t kGuidSignature = 2;
 std::string BootName(uint16_t number) {
   char name[9];
   std::snprintf(name, sizeof name, "Boot%04X", number);
-  return name;
+  return name + std::string(kGlobal);
 }
 
 void PutText(ByteWriter& out, std::u16string_view text) {
@@ -115,24 +107,15 @@ bool LeadsTo(std::span<const std::byte> option, const PartitionTable& table) {
          });
 }
 
-// efivarfs marks what it does not know as immutable.
-void MakeMutable(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  int flags = 0;
-  if (!fd || ::ioctl(fd.get(), FS_IOC_GETFLAGS, &flags) != 0) return;
-  flags &= ~FS_IMMUTABLE_FL;
-  ::ioctl(fd.get(), FS_IOC_SETFLAGS, &flags);
-}
-
-std::optional<uint16_t> BootNumber(const std::string& file) {
+std::optional<uint16_t> BootNumber(const std::string& variable) {
   // Boot0001-8be4df61-...
-  if (!file.starts_with("Boot") || file.size() < 9 || file[8] != '-' ||
-      !file.ends_with(kGlobal)) {
+  if (!variable.starts_with("Boot") || variable.size() != 8 + kGlobal.size() ||
+      !variable.ends_with(kGlobal)) {
     return std::nullopt;
   }
   uint16_t number = 0;
   for (int i = 4; i < 8; ++i) {
-    const char c = file[i];
+    const char c = variable[i];
     const bool digit = c >= '0' && c <= '9';
     if (!digit && !(c >= 'A' && c <= 'F')) return std::nullopt;
     number =
@@ -143,63 +126,12 @@ std::optional<uint16_t> BootNumber(const std::string& file) {
 
 }  // namespace
 
-std::string EfiBoot::Path(const std::string& name, const char* vendor) const {
-  return directory_ + "/" + name + "-" + vendor;
-}
-
-bool EfiBoot::available() const {
-  std::error_code error;
-  return std::filesystem::is_directory(directory_, error) &&
-         !std::filesystem::is_empty(directory_, error);
-}
-
-Result<EfiBoot::Bytes> EfiBoot::Read(const std::string& name,
-                                     const char* vendor) const {
-  auto bytes = ReadWholeFile(Path(name, vendor), kVariableBytesMax);
-  if (!bytes) return bytes.error();
-  if (bytes->size() < 4) {
-    return Error{ErrorCode::kCorrupt, "boot variable " + name + " is empty"};
-  }
-  bytes->erase(bytes->begin(), bytes->begin() + 4);  // attributes
-  return bytes;
-}
-
-Status EfiBoot::Write(const std::string& name, const char* vendor,
-                      std::span<const std::byte> data) const {
-  std::vector<std::byte> bytes;
-  ByteWriter out(bytes);
-  out.U32(kAttributes);
-  out.Bytes(data);
-  const std::string path = Path(name, vendor);
-  MakeMutable(path);
-  const UniqueFd fd(
-      ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!fd) return ErrnoError(errno, "open boot variable " + name);
-  // One write is one change of the variable.
-  if (::write(fd.get(), bytes.data(), bytes.size()) !=
-      static_cast<ssize_t>(bytes.size())) {
-    return ErrnoError(errno, "write boot variable " + name);
-  }
-  return OkStatus();
-}
-
-Status EfiBoot::Remove(const std::string& name, const char* vendor) const {
-  const std::string path = Path(name, vendor);
-  MakeMutable(path);
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
-    return ErrnoError(errno, "remove boot variable " + name);
-  }
-  return OkStatus();
-}
-
 std::vector<EfiBoot::Entry> EfiBoot::Entries() const {
   std::vector<Entry> entries;
-  std::error_code error;
-  for (const auto& file :
-       std::filesystem::directory_iterator(directory_, error)) {
-    const auto number = BootNumber(file.path().filename());
+  for (const std::string& name : variables_.Names()) {
+    const auto number = BootNumber(name);
     if (!number) continue;
-    auto option = Read(BootName(*number), kGlobal);
+    auto option = variables_.Read(name);
     if (option) entries.push_back({*number, std::move(*option)});
   }
   std::ranges::sort(entries, {}, &Entry::number);
@@ -216,10 +148,10 @@ std::optional<EfiBoot::Entry> EfiBoot::OwnEntry() const {
 // The saved copy: u16 size and BootOrder; then for each entry u16 number, u16
 // size, load option.
 Status EfiBoot::Save(const PartitionTable& table) const {
-  if (Read(kSavedName, kOurs)) return OkStatus();
+  if (variables_.Read(kSaved)) return OkStatus();
   Bytes saved;
   ByteWriter out(saved);
-  const auto order = Read("BootOrder", kGlobal);
+  const auto order = variables_.Read(kBootOrder);
   const Bytes none;
   const Bytes& kept = order ? *order : none;
   out.U16(static_cast<uint16_t>(kept.size()));
@@ -230,19 +162,19 @@ Status EfiBoot::Save(const PartitionTable& table) const {
     out.U16(static_cast<uint16_t>(entry.option.size()));
     out.Bytes(entry.option);
   }
-  return Write(kSavedName, kOurs, saved);
+  return variables_.Write(kSaved, saved);
 }
 
 Status EfiBoot::Restore() const {
   if (const auto own = OwnEntry()) {
-    if (auto s = Remove(BootName(own->number), kGlobal); !s) return s;
-    const auto next = Read("BootNext", kGlobal);
+    if (auto s = variables_.Remove(BootName(own->number)); !s) return s;
+    const auto next = variables_.Read(kBootNext);
     if (next && next->size() == 2 &&
         LoadLe<uint16_t>(std::span(*next).first<2>()) == own->number) {
-      if (auto s = Remove("BootNext", kGlobal); !s) return s;
+      if (auto s = variables_.Remove(kBootNext); !s) return s;
     }
   }
-  const auto saved = Read(kSavedName, kOurs);
+  const auto saved = variables_.Read(kSaved);
   if (!saved) return OkStatus();
   ByteReader in(*saved);
   const auto order = in.Bytes(in.U16());
@@ -252,12 +184,12 @@ Status EfiBoot::Restore() const {
     const uint16_t number = in.U16();
     const auto option = in.Bytes(in.U16());
     if (!in.ok() || taken.contains(number)) continue;
-    if (auto s = Write(BootName(number), kGlobal, option); !s) return s;
+    if (auto s = variables_.Write(BootName(number), option); !s) return s;
   }
   if (in.ok() && !order.empty()) {
-    if (auto s = Write("BootOrder", kGlobal, order); !s) return s;
+    if (auto s = variables_.Write(kBootOrder, order); !s) return s;
   }
-  return Remove(kSavedName, kOurs);
+  return variables_.Remove(kSaved);
 }
 
 Status EfiBoot::StartNextFrom(const PartitionTable& table) const {
@@ -278,12 +210,12 @@ Status EfiBoot::StartNextFrom(const PartitionTable& table) const {
     const auto own = OwnEntry();
     number = own ? own->number : 0;
     while (!own && taken.contains(*number)) ++*number;
-    auto s = Write(BootName(*number), kGlobal, MakeLoadOption(*esp));
+    auto s = variables_.Write(BootName(*number), MakeLoadOption(*esp));
     if (!s) return s;
   }
   std::array<std::byte, 2> next{};
   StoreLe<uint16_t>(next, *number);
-  return Write("BootNext", kGlobal, next);
+  return variables_.Write(kBootNext, next);
 }
 
 }  // namespace bootstream

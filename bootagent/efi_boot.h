@@ -3,17 +3,15 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
-#include <string>
 #include <vector>
 
 #include "blockmap/base/result.h"
 #include "blockmap/disk/partition_table.h"
+#include "bootagent/efi_variables.h"
 
 namespace bootstream {
 
-// The firmware's boot variables (UEFI specification 2.10, chapter 3), through
-// efivarfs.
+// The firmware's boot variables (UEFI specification 2.10, chapter 3).
 //
 // BootOrder is never changed, so the network entry that brought the agent stays
 // where it is, and a failed start falls back to it.  A target is started by a
@@ -23,11 +21,11 @@ namespace bootstream {
 // disk is readable and goes with the machine, not with the disk.
 class EfiBoot {
  public:
-  explicit EfiBoot(std::string directory = "/sys/firmware/efi/efivars")
-      : directory_(std::move(directory)) {}
+  // `variables` must outlive this.
+  explicit EfiBoot(EfiVariables& variables) : variables_(variables) {}
 
   // The machine was started by UEFI, and its variables can be reached.
-  bool available() const;
+  bool available() const { return variables_.available(); }
 
   // Keep BootOrder and the entries that lead to a partition of `table`, unless
   // a saved copy is there.
@@ -48,13 +46,8 @@ class EfiBoot {
   };
   std::vector<Entry> Entries() const;
   std::optional<Entry> OwnEntry() const;
-  Result<Bytes> Read(const std::string& name, const char* vendor) const;
-  Status Write(const std::string& name, const char* vendor,
-               std::span<const std::byte> data) const;
-  Status Remove(const std::string& name, const char* vendor) const;
-  std::string Path(const std::string& name, const char* vendor) const;
 
-  std::string directory_;
+  EfiVariables& variables_;
 };
 
 }  // namespace bootstream

@@ -14,7 +14,8 @@ class EfiBootTest : public DiskTest {
     DiskTest::SetUp();
     Run("mkdir vars && printf '\\7\\0\\0\\0\\1\\0\\0\\0' > vars/BootOrder" +
         std::string(kGlobal));
-    efi_.emplace(Path("vars"));
+    variables_ = OpenEfiVarFs(Path("vars"));
+    efi_.emplace(*variables_);
     source_ = Table(std::byte{0x11});
     target_ = Table(std::byte{0x22});
   }
@@ -37,6 +38,7 @@ class EfiBootTest : public DiskTest {
     const auto value = Variable("BootNext");
     return value.size() == 6 ? value[4] + 256 * value[5] : -1;
   }
+  std::unique_ptr<EfiVariables> variables_;
   std::optional<EfiBoot> efi_;
   PartitionTable source_;
   PartitionTable target_;
