@@ -1,57 +1,12 @@
 #include "blockmap/image/repository_client.h"
 
-#include <strings.h>
-
-#include <array>
 #include <utility>
 
+#include "blockmap/image/http_get.h"
 #include "blockmap/image/latest.h"
 
 namespace bootstream {
 namespace {
-
-// Below this rate a transfer stalls.
-constexpr long kTrickleBytesPerSecond = 256;
-
-struct Body {
-  CURL* easy = nullptr;
-  std::vector<std::byte> bytes;
-  uint64_t bytes_max = 0;
-  size_t header_bytes = 0;
-  bool encoded = false;
-  bool too_long = false;
-  long status = 0;  // of a reply that is not taken
-};
-
-size_t ReadHeader(char* data, size_t size, size_t count, void* user) {
-  auto& body = *static_cast<Body*>(user);
-  const std::string_view line(data, size * count);
-  body.header_bytes += line.size();
-  constexpr std::string_view kEncoding = "content-encoding:";
-  if (line.size() > kEncoding.size() &&
-      ::strncasecmp(line.data(), kEncoding.data(), kEncoding.size()) == 0) {
-    body.encoded = line.find("identity") == std::string_view::npos;
-  }
-  body.too_long = body.header_bytes > kHeaderBytesMax;
-  return body.too_long ? 0 : line.size();
-}
-
-size_t Collect(char* data, size_t size, size_t count, void* user) {
-  auto& body = *static_cast<Body*>(user);
-  long status = 0;
-  curl_easy_getinfo(body.easy, CURLINFO_RESPONSE_CODE, &status);
-  if (status != 200 || body.encoded) {
-    body.status = status;
-    return 0;
-  }
-  if (size * count > body.bytes_max - body.bytes.size()) {
-    body.too_long = true;
-    return 0;
-  }
-  const auto bytes = std::as_bytes(std::span(data, size * count));
-  body.bytes.insert(body.bytes.end(), bytes.begin(), bytes.end());
-  return size * count;
-}
 
 std::string Slashed(std::string url) {
   if (!url.ends_with('/')) url += '/';
@@ -105,54 +60,11 @@ Result<ImageReference> ParseImageReference(std::string_view text) {
 
 Result<std::vector<std::byte>> RepositoryClient::Get(const std::string& url,
                                                      uint64_t bytes_max) const {
-  const CurlHandle easy = MakeCurlHandle(options_.curl);
-  Body body;
-  body.bytes_max = bytes_max;
-  CURL* const it = easy.get();
-  std::array<char, CURL_ERROR_SIZE> detail{};
-  body.easy = it;
-  SetUrl(it, url);
-  curl_easy_setopt(it, CURLOPT_ERRORBUFFER, detail.data());
-  curl_easy_setopt(it, CURLOPT_HEADERFUNCTION, &ReadHeader);
-  curl_easy_setopt(it, CURLOPT_HEADERDATA, &body);
-  curl_easy_setopt(it, CURLOPT_WRITEFUNCTION, &Collect);
-  curl_easy_setopt(it, CURLOPT_WRITEDATA, &body);
-  curl_easy_setopt(it, CURLOPT_MAXFILESIZE_LARGE,
-                   static_cast<curl_off_t>(bytes_max));
-  curl_easy_setopt(it, CURLOPT_LOW_SPEED_LIMIT, kTrickleBytesPerSecond);
-  curl_easy_setopt(
-      it, CURLOPT_LOW_SPEED_TIME,
-      static_cast<long>(std::chrono::ceil<std::chrono::seconds>(
-                            options_.stall_timeout)
-                            .count()));
-  curl_easy_setopt(it, CURLOPT_TIMEOUT_MS,
-                   static_cast<long>(options_.timeout.count()));
-  curl_easy_setopt(it, CURLOPT_FAILONERROR, 1L);
-  const CURLcode code = curl_easy_perform(it);
-  if (body.too_long || code == CURLE_FILESIZE_EXCEEDED) {
-    return Error{ErrorCode::kCorrupt, url + " is longer than it can be"};
-  }
-  if (body.status != 0) {
-    return Error{ErrorCode::kCorrupt,
-                 url + (body.encoded ? ": the reply is encoded, which was not "
-                                       "asked for"
-                                     : ": a reply with status " +
-                                           std::to_string(body.status) +
-                                           " is not the whole file")};
-  }
-  long status = 0;
-  curl_easy_getinfo(it, CURLINFO_RESPONSE_CODE, &status);
-  if (code == CURLE_OK && status == 200) return std::move(body.bytes);
-  if (code == CURLE_OK || code == CURLE_HTTP_RETURNED_ERROR) {
-    const bool missing = status == 404 || status == 410;
-    return Error{
-        missing ? ErrorCode::kNotFound : ErrorCode::kUnavailable,
-        url + ": the server answers with status " + std::to_string(status)};
-  }
-  return Error{
-      IsCertificateTrouble(code) ? ErrorCode::kRefused
-                                 : ErrorCode::kUnavailable,
-      url + ": " + DescribeCurlError(code, detail.data(), options_.curl)};
+  GetLimits limits;
+  limits.bytes_max = bytes_max;
+  limits.stall_timeout = options_.stall_timeout;
+  limits.timeout = options_.timeout;
+  return HttpGetWithoutRights(url, limits, options_.curl);
 }
 
 template <typename Ask>
