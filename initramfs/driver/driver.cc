@@ -12,6 +12,7 @@
 #include "blockmap/disk/disk_serial.h"
 #include "blockmap/disk/find_migration.h"
 #include "blockmap/image/image_facts.h"
+#include "initramfs/driver/kept_backfill.h"
 #include "initramfs/frontend/fuse_frontend.h"
 #include "initramfs/frontend/nbd_frontend.h"
 #include "initramfs/frontend/socket_frontend.h"
@@ -22,7 +23,7 @@ namespace {
 using nlohmann::json;
 
 constexpr auto kStatusInterval = std::chrono::seconds(1);
-constexpr uint64_t kKeyBytesMax = 64 * 1024;
+constexpr uint64_t kKeyBytesMax = uint64_t{64} << 10;
 
 // Names in the keeper's store (keeper.md).
 constexpr char kKeptSerial[] = "serial";
@@ -254,20 +255,13 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
 // As an earlier worker was told, else as the options say.
 void StreamDriver::MakeBackfill() {
   const auto text = kept_.TakeText(kKeptBackfill);
-  const json state = json::parse(text.value_or(""), nullptr, false);
-  Backfill::Options options = options_.backfill;
-  if (state.is_object()) {
-    options.start_paused = state.value("paused", options.start_paused);
-    options.bytes_per_second = state.value("limit", uint64_t{0});
-  }
-  backfill_ = std::make_unique<Backfill>(loop_, *engine_, *store_, options);
+  backfill_ = std::make_unique<Backfill>(
+      loop_, *engine_, *store_,
+      WithKeptBackfill(options_.backfill, text.value_or("")));
 }
 
 void StreamDriver::KeepBackfillState() {
-  const json state = {
-      {"paused", backfill_->state() == Backfill::State::kPaused},
-      {"limit", backfill_->limit_bytes_per_second()}};
-  std::string text = state.dump();
+  std::string text = BackfillToKeep(*backfill_);
   if (text == kept_backfill_) return;
   if (kept_.KeepText(kKeptBackfill, text)) kept_backfill_ = std::move(text);
 }

@@ -11,6 +11,7 @@
 
 #include "initramfs/driver/control_client.h"
 #include "initramfs/driver/control_server.h"
+#include "initramfs/driver/kept_backfill.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace bootstream {
@@ -85,6 +86,20 @@ bool SendAll(int fd, std::string_view text) {
 }
 
 }  // namespace
+
+// What a worker left with the keeper is read by the next one.
+FUZZ_TARGET(kept_backfill) {
+  Backfill::Options options;
+  options.bytes_per_second = 7;
+  const auto told = WithKeptBackfill(options, AsText(input));
+  const std::string again =
+      R"({"paused": )" + std::string(told.start_paused ? "true" : "false") +
+      R"(, "limit": )" + std::to_string(told.bytes_per_second) + "}";
+  const auto same = WithKeptBackfill({}, again);
+  Require(same.start_paused == told.start_paused &&
+              same.bytes_per_second == told.bytes_per_second,
+          "what was understood can be left to the next one");
+}
 
 FUZZ_TARGET(control_request) {
   static Driver driver;
