@@ -10,6 +10,39 @@
 namespace bootstream {
 namespace {
 
+// A disk that says that it has written `content`, and the first time has kept
+// something else.
+class MisrecordingDevice final : public BlockDevice {
+ public:
+  MisrecordingDevice(CrashDevice& next, std::span<const std::byte> content)
+      : next_(next), content_(content) {}
+
+  void Submit(IoRequest& request) override {
+    const uint64_t offset = request.offset;
+    const bool kept_wrong = !has_erred_ && IsContent(request);
+    next_.Submit(request);  // completes
+    if (!kept_wrong) return;
+    has_erred_ = true;
+    std::vector<std::byte> sector(kSectorBytes);
+    next_.image().Read(offset, sector);
+    sector.front() ^= std::byte{1};
+    next_.image().Write(offset, sector);
+  }
+  uint64_t size_bytes() const override { return next_.size_bytes(); }
+  bool has_erred() const { return has_erred_; }
+
+ private:
+  bool IsContent(const IoRequest& request) const {
+    return request.op == IoRequest::Op::kWrite &&
+           request.size == content_.size() &&
+           std::memcmp(request.data, content_.data(), content_.size()) == 0;
+  }
+
+  CrashDevice& next_;
+  std::span<const std::byte> content_;
+  bool has_erred_ = false;
+};
+
 class AgentBadDiskTest : public MigrationTest {
  protected:
   using Fault = void (FaultyDevice::*)(uint64_t);
@@ -37,6 +70,12 @@ class AgentBadDiskTest : public MigrationTest {
     return numbers;
   }
 
+  // Somewhere in the kernel, by far the largest file of the boot set.
+  std::span<const std::byte> MiddleBootChunk() const {
+    const auto chunks = BootChunks(access_->manifest());
+    return access_->source().image().subspan(
+        chunks[chunks.size() / 2].value * kChunk, kChunk);
+  }
   void ExpectBootSetHome(const CrashDevice& device) {
     std::vector<std::byte> found(kChunk);
     const auto image = access_->source().image();
@@ -139,6 +178,22 @@ TEST_F(AgentBadDiskTest, RollbackStopsAndGoesOn) {
     ASSERT_NO_FATAL_FAILURE(
         RollBackWith(armed.image(), &FaultyDevice::FailFlush, n));
   }
+}
+
+TEST_F(AgentBadDiskTest, StagedChunkThatReadsBackWrongStopsTheMigration) {
+  CrashDevice disk(*released_);
+  MisrecordingDevice misrecording(disk, MiddleBootChunk());
+  const Status failed = MigrateOn(misrecording, disk_);
+  EXPECT_TRUE(misrecording.has_erred());
+  ASSERT_FALSE(failed) << "armed with bytes that are not the image's";
+  EXPECT_EQ(failed.error().code, ErrorCode::kIo) << failed.error().message;
+  CrashDevice back(disk.image());
+  const Status went_on = MigrateOn(disk, disk_);
+  ASSERT_TRUE(went_on) << went_on.error().message;
+  ASSERT_NO_FATAL_FAILURE(ExpectBootSetHome(disk));
+  const Status went_back = RollbackOn(back, disk_);
+  ASSERT_TRUE(went_back) << went_back.error().message;
+  ASSERT_NO_FATAL_FAILURE(ExpectSourceBack(back));
 }
 
 TEST_F(AgentBadDiskTest, ArmedDiskWithoutItsAnchorIsNotMigratedAnew) {

@@ -14,7 +14,7 @@
 namespace bootstream {
 namespace {
 
-constexpr uint32_t kChunk = kChunkBytesMin;
+constexpr uint64_t kChunk = kChunkBytesMin;
 constexpr uint64_t kImageChunks = 32;
 constexpr uint64_t kDiskChunks = 160;
 constexpr uint64_t kAllBlocks = (1 << (kChunk / kBlockBytes)) - 1;

@@ -45,8 +45,8 @@ class FakeImageAccess final : public ImageAccess {
 class MigrationTest : public DiskTest {
  protected:
   static constexpr uint64_t kMiB = uint64_t{1} << 20;
-  static constexpr uint32_t kChunk = kChunkBytesMin;
-  static constexpr uint64_t kDiskBytes = 160 * kMiB + 512 * 77;
+  static constexpr uint64_t kChunk = kChunkBytesMin;
+  static constexpr uint64_t kDiskBytes = 160 * kMiB + uint64_t{512} * 77;
   static constexpr uint64_t kImageBytes = 40 * kMiB;
   static constexpr ByteExtent kRoot{9 * kMiB, 150 * kMiB};
 

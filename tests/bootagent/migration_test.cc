@@ -192,7 +192,7 @@ TEST_F(MigrationTest, MigrationNeverGoesOnWithoutItsCopies) {
 // The target has never run, but its boot loader has written: that is kept.
 TEST_F(MigrationTest, WhatABootLoaderWroteIsNotGivenUp) {
   ExpectOk(RunMigrate(disk_), "migrate");
-  Flip(disk_, 1 * kMiB + 512 * 40);
+  Flip(disk_, 1 * kMiB + uint64_t{512} * 40);
   ExpectOk(RunRollback(disk_), "rollback");
   const auto status = nlohmann::json::parse(StatusOf(disk_));
   EXPECT_EQ(status["chunks"]["dirty_blocks"], kChunk / kBlockBytes);

@@ -9,6 +9,7 @@
 namespace bootstream {
 namespace {
 
+constexpr uint64_t kSector = kSectorBytes;
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 constexpr uint64_t kChunk = kChunkBytesDefault;
@@ -29,12 +30,12 @@ Facts Disk(uint64_t free) {
   disk.identity.size_bytes = kDisk;
   disk.identity.table_type = TableType::kGpt;
   disk.table.type = TableType::kGpt;
-  const uint64_t last = kDisk - 512;
-  disk.table.table_extents = {{last - 32 * 512, 32 * 512},
-                              {last, 512},
-                              {1024, 32 * 512},
-                              {512, 512},
-                              {0, 512}};
+  const uint64_t last = kDisk - kSector;
+  disk.table.table_extents = {{last - 32 * kSector, 32 * kSector},
+                              {last, kSector},
+                              {2 * kSector, 32 * kSector},
+                              {kSector, kSector},
+                              {0, kSector}};
   ProbedPartition esp;
   esp.partition.number = 1;
   esp.partition.extent = {kMiB, 256 * kMiB};
@@ -93,7 +94,7 @@ TEST(PlanTest, SpecialChunksAreTablesAndAnchor) {
   const auto plan = PlanFor(Disk(12 * kGiB), Image(4 * kGiB, 20));
   ASSERT_TRUE(plan.has_value());
   const uint64_t last = kDisk / kChunk - 1;
-  EXPECT_EQ(plan->anchor_offset, kDisk - 256 * 1024);
+  EXPECT_EQ(plan->anchor_offset, kDisk - kMiB / 4);
   EXPECT_EQ(plan->special, (std::vector<DiskChunk>{{0}, {last - 1}, {last}}));
 }
 
@@ -206,7 +207,7 @@ TEST(PlanTest, AnchorGoesToTheSecondPlaceWhereTheImageEndsWithTheDisk) {
   auto plan = PlanFor(facts, content, options);
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
   // The chunk before the last is zero, but A's 4 KiB begin in it.
-  EXPECT_EQ(plan->anchor_offset, kDisk - 256 * 1024);
+  EXPECT_EQ(plan->anchor_offset, kDisk - kMiB / 4);
   content.runs.back() = {last - 1, 2, 4};
   content.chunks.push_back(content.chunks.front());
   plan = PlanFor(facts, content, options);

@@ -98,8 +98,8 @@ class ReturnTest : public MigrationTest {
   // A day's work: every kind of place and of write.
   void Work(const std::string& disk) {
     // A used cluster of the ESP, a sector behind the GPT's entries.
-    WriteRaw(disk, kTargetEsp.offset + 512 * 40, 1024);
-    WriteRaw(disk, 512 * 50, 512);
+    WriteRaw(disk, kTargetEsp.offset + uint64_t{512} * 40, 1024);
+    WriteRaw(disk, uint64_t{512} * 50, 512);
     Boot boot(disk, access_->source());
     Write(boot, kTargetBoot.end() - 3 * kChunk - 8192, 16384);  // a new kernel
     Write(boot, kTargetEsp.end() - kChunk + 512, 512);          // a patch

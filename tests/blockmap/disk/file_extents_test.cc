@@ -168,12 +168,13 @@ TEST_F(FileExtentsTest, LinkInPlaceOfTheFileIsNotFollowed) {
 }
 
 TEST(WholeChunksTest, PartialChunksAreLeftOut) {
-  const Grid grid{65536, 10 * 65536 + 100};
+  constexpr uint64_t kChunk = 65536;
+  const Grid grid{kChunk, 10 * kChunk + 100};
   const std::vector<ByteExtent> extents{
-      {5 * 65536 + 1, 2 * 65536},  // 6 only
-      {65536, 2 * 65536},          // 1, 2
-      {3 * 65536, 100},            // none
-      {9 * 65536, 65536 + 100}};   // 9; the short last one never
+      {5 * kChunk + 1, 2 * kChunk},  // 6 only
+      {kChunk, 2 * kChunk},          // 1, 2
+      {3 * kChunk, 100},             // none
+      {9 * kChunk, kChunk + 100}};   // 9; the short last one never
   EXPECT_EQ(WholeChunks(extents, grid),
             (std::vector<DiskChunk>{{6}, {1}, {2}, {9}}));
 }

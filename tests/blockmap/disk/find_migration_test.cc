@@ -337,5 +337,19 @@ TEST_F(FindMigrationTest, AnchorWhosePlacesAnotherMigrationUsesIsStale) {
   EXPECT_EQ(found->warnings.size(), 1U);
 }
 
+// Another migration was begun in the places of one whose anchor is still there.
+TEST_F(FindMigrationTest, AnchorDoesNotLeadToAnotherMigration) {
+  PutAnchor(a_);
+  const std::vector<std::byte> old(
+      memory_.bytes().begin() + static_cast<ptrdiff_t>(a_),
+      memory_.bytes().begin() + static_cast<ptrdiff_t>(a_ + kAnchorBytes));
+  const SuperblockChunks places = store_->superblock().superblock_chunks;
+  store_ = MakeStore(0x43, {{40, 100}, {150, 30}});
+  ASSERT_EQ(store_->superblock().superblock_chunks, places);
+  std::copy(old.begin(), old.end(),
+            memory_.bytes().begin() + static_cast<ptrdiff_t>(a_));
+  ExpectDoubt(ErrorCode::kCorrupt);
+}
+
 }  // namespace
 }  // namespace bootstream

@@ -13,7 +13,7 @@
 namespace bootstream {
 namespace {
 
-constexpr uint32_t kChunk = MapFixture::kChunk;
+constexpr uint64_t kChunk = MapFixture::kChunk;
 
 // A disk that loses the writes to one place, as a bad one does.
 class LosingDevice final : public BlockDevice {

@@ -10,7 +10,8 @@ namespace bootstream {
 namespace {
 
 constexpr uint64_t kDiskBytes = 64 << 20;
-constexpr uint64_t kLastSector = kDiskBytes / 512 - 1;
+constexpr uint64_t kSector = kSectorBytes;
+constexpr uint64_t kLastSector = kDiskBytes / kSector - 1;
 
 class PartitionTableTest : public DiskTest {
  protected:
@@ -43,19 +44,21 @@ TEST_F(PartitionTableTest, GptIsRead) {
   EXPECT_EQ(table->partitions[0].type_guid, kEspTypeGuid);
   EXPECT_EQ(table->partitions[0].label, "Systemstück");
   EXPECT_EQ(table->partitions[1].number, 2u);
-  EXPECT_EQ(table->partitions[1].extent, (ByteExtent{8192 * 512, 16384 * 512}));
+  EXPECT_EQ(table->partitions[1].extent,
+            (ByteExtent{8192 * kSector, 16384 * kSector}));
 }
 
 TEST_F(PartitionTableTest, GptSectorsAreListedInTheOrderThatArms) {
   PartitionGpt();
   const auto table = Read();
   ASSERT_TRUE(table.has_value());
-  EXPECT_EQ(table->table_extents,
-            (std::vector<ByteExtent>{{(kLastSector - 32) * 512, 32 * 512},
-                                     {kLastSector * 512, 512},
-                                     {2 * 512, 32 * 512},
-                                     {512, 512},
-                                     {0, 512}}));
+  EXPECT_EQ(
+      table->table_extents,
+      (std::vector<ByteExtent>{{(kLastSector - 32) * kSector, 32 * kSector},
+                               {kLastSector * kSector, kSector},
+                               {2 * kSector, 32 * kSector},
+                               {kSector, kSector},
+                               {0, kSector}}));
 }
 
 TEST_F(PartitionTableTest, DamageAnywhereInEitherGptCopyIsCorrupt) {

@@ -18,7 +18,7 @@ class UsedExtentsTest : public DiskTest {
  protected:
   // A file system image at kPartition in a larger, noisy disk file.
   std::string Place() {
-    const std::string disk = MakeFile("disk", kPartition.end() + 5 * kMiB);
+    std::string disk = MakeFile("disk", kPartition.end() + 5 * kMiB);
     Run("dd if=fs of=disk bs=1M seek=3 conv=notrunc");
     return disk;
   }
@@ -27,7 +27,7 @@ class UsedExtentsTest : public DiskTest {
   std::string KeepOnlyUsed(const std::string& disk,
                            const std::vector<ByteExtent>& used) {
     const auto bytes = Load(disk);
-    const std::string out = MakeFile("kept", kPartition.size);
+    std::string out = MakeFile("kept", kPartition.size);
     std::fstream file(out, std::ios::in | std::ios::out | std::ios::binary);
     const std::vector<char> noise(kPartition.size, '\xa5');
     file.write(noise.data(), static_cast<std::streamsize>(noise.size()));

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "tests/blockmap/image/http_source_fixture.h"
+#include "tests/blockmap/image/status_server.h"
 
 // A server that does everything wrong that a server can: nothing wrong is ever
 // delivered, everybody gets an answer when it mends, a second server helps, and
@@ -131,6 +132,22 @@ TEST_F(BadServerTest, EveryMixtureOfFaultsIsOutlived) {
     EXPECT_EQ(FetchAll(static_cast<FetchClass>(seed % 4)), kChunks + 1);
     EXPECT_GT(source_->statistics().retries, 0U);
     source_.reset();
+  }
+}
+
+TEST_F(BadServerTest, RightBytesUnderAnotherStatusAreRefused) {
+  for (const char* status : {"203 Changed", "404 Not Found", "500 Error"}) {
+    for (const bool says_length : {true, false}) {
+      SCOPED_TRACE(std::string(status) + (says_length ? ", length" : ""));
+      const StatusServer server(status, says_length, pack_);
+      options_.servers = {server.url(), other_.url()};
+      const size_t before = other_.requests().size();
+      Open();
+      EXPECT_TRUE(IsRight(3, Fetch(3)));
+      EXPECT_EQ(source_->statistics().retries, 1U);
+      EXPECT_EQ(other_.requests().size(), before + 1);
+      source_.reset();
+    }
   }
 }
 

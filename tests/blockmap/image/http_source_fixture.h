@@ -21,7 +21,7 @@ using Fault = TestHttpServer::Fault;
 using Request = TestHttpServer::Request;
 using std::chrono::milliseconds;
 
-inline constexpr uint32_t kChunk = kChunkBytesMin;
+inline constexpr uint64_t kChunk = kChunkBytesMin;
 inline constexpr uint64_t kChunks = 24;  // and a short one
 
 // An image of random bytes with one zero chunk, in one pack, on two servers of

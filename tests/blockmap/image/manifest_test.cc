@@ -9,7 +9,7 @@
 namespace bootstream {
 namespace {
 
-constexpr uint32_t kChunk = kChunkBytesMin;
+constexpr uint64_t kChunk = kChunkBytesMin;
 
 struct Signed {
   std::vector<std::byte> file;

@@ -71,7 +71,7 @@ TEST(BlockMapTest, PatchesAreMergedInOrderIntoTheBlocksAskedFor) {
   map.AddPatch(chunk, Bytes(10, {1, 1, 1}));
   map.AddPatch(chunk, Bytes(11, {2}));
   map.AddPatch(chunk, Bytes(kBlockBytes, {3}));
-  std::vector<std::byte> base(2 * kBlockBytes);
+  std::vector<std::byte> base(size_t{2} * kBlockBytes);
   map.Merge(chunk, 1, base);
   EXPECT_EQ(base[10], std::byte{1});
   EXPECT_EQ(base[11], std::byte{2});

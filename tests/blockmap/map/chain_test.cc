@@ -10,7 +10,7 @@
 namespace bootstream {
 namespace {
 
-constexpr uint32_t kChunk = 65536;
+constexpr uint64_t kChunk = 65536;
 constexpr Grid kDisk = {kChunk, 16 * kChunk + 512};
 
 // A manifest of three chunks.

@@ -7,12 +7,13 @@
 #include <vector>
 
 #include "blockmap/base/coding.h"
+#include "blockmap/base/crc32c.h"
 #include "tests/support/memory_device.h"
 
 namespace bootstream {
 namespace {
 
-constexpr uint32_t kChunk = 65536;
+constexpr uint64_t kChunk = 65536;
 constexpr uint64_t kFirstSequence = 40;
 
 SetRecord Set(uint64_t chunk) {
@@ -60,6 +61,13 @@ class JournalTest : public testing::Test {
     return device_.bytes().subspan(
         chunk.value * kChunk + kBlockBytes + number % per_chunk * kBlockBytes,
         kBlockBytes);
+  }
+  // Give the first block these flags and the checksum that it then has.
+  void SealFirstBlock(uint16_t flags) {
+    const std::span<std::byte> block = Block(0);
+    StoreLe<uint16_t>(block.subspan<6, 2>(), flags);
+    const JournalPosition at = JournalStart(place_.name, kFirstSequence);
+    StoreLe<uint32_t>(block.subspan<0, 4>(), Crc32c(block.subspan(4), at.seed));
   }
 
   MemoryDevice device_;
@@ -145,9 +153,9 @@ TEST_F(JournalTest, TruncatedAtEveryLengthItGivesWholeCommitsFromTheStart) {
   const std::vector<std::byte> whole(device_.bytes().begin(),
                                      device_.bytes().end());
   size_t kept_before = 427;
-  for (uint64_t lost = 64; lost <= 7 * kBlockBytes; lost += 64) {
+  for (uint64_t lost = 64; lost <= uint64_t{7} * kBlockBytes; lost += 64) {
     std::copy(whole.begin(), whole.end(), device_.bytes().begin());
-    const uint64_t kept = 7 * kBlockBytes - lost;
+    const uint64_t kept = uint64_t{7} * kBlockBytes - lost;
     for (uint64_t block = kept / kBlockBytes; block < 7; ++block) {
       const uint64_t from =
           block == kept / kBlockBytes ? kept % kBlockBytes : 0;
@@ -192,6 +200,23 @@ TEST_F(JournalTest, BlocksOfAnotherEpochMigrationOrSequenceDoNotCount) {
   const auto end = RunInline(
       ReplayJournal(device_, kChunk, place_, kFirstSequence + 1, 0, apply));
   EXPECT_EQ(end->position.block, 0U);
+}
+
+// The block is whole: who wrote it meant something by the flag.
+TEST_F(JournalTest, UnknownFlagsAreRefused) {
+  constexpr uint16_t kCommit = 1;
+  AppendSets(0, 1);
+  SealFirstBlock(kCommit);
+  ASSERT_EQ(Read().value(), std::vector<uint64_t>{0});
+  for (int bit = 1; bit < 16; ++bit) {
+    SCOPED_TRACE("bit " + std::to_string(bit));
+    for (const uint16_t known : {uint16_t{0}, kCommit}) {
+      SealFirstBlock(static_cast<uint16_t>(1u << bit | known));
+      const auto found = Read();
+      ASSERT_FALSE(found);
+      EXPECT_EQ(found.error().code, ErrorCode::kUnsupported);
+    }
+  }
 }
 
 TEST_F(JournalTest, BlocksBeforeTheCheckpointAreSkippedAndMustBeThere) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -58,6 +59,14 @@ class MapStoreTest : public testing::Test {
     auto store = MapFixture::Open(device_);
     EXPECT_FALSE(store);
     return store ? Error{ErrorCode::kIo, ""} : store.error();
+  }
+  // Into the slot of `chunk` that its sequence belongs to.
+  void Put(const Superblock& superblock, DiskChunk chunk) {
+    const auto block = EncodeSuperblock(superblock);
+    ASSERT_TRUE(block);
+    std::copy(block->begin(), block->end(),
+              device_.bytes().begin() + chunk.value * MapFixture::kChunk +
+                  superblock.sequence % kSuperblockSlots * kSuperblockBytes);
   }
   void Damage(uint64_t offset, uint64_t size) {
     const std::vector<std::byte> junk(size, std::byte{0x99});

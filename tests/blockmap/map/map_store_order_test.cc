@@ -268,5 +268,81 @@ TEST_F(MapStoreOrderTest, InterruptedCheckpointIsFinishedByOpen) {
   ASSERT_TRUE(RunInline(store_->Checkpoint()));
 }
 
+constexpr uint64_t kAnchorOffset = 152 * MapFixture::kChunk;
+// More than the move of a superblock has.
+constexpr uint64_t kMoveFlushes = 10;
+
+Result<Anchor> AnchorOn(BlockDevice& device) {
+  return RunInline(ReadAnchor(device, kAnchorOffset));
+}
+
+// A map whose superblocks move, and are looked for over the anchor alone, as
+// the driver does.
+class MapStoreMoveTest : public MapStoreOrderTest {
+ protected:
+  void SetUp() override {
+    store_->SetChunk(ImageChunk{1}, kZeroed);
+    ASSERT_TRUE(RunInline(store_->WriteAnchor(kAnchorOffset)));
+    map_ = Describe(store_->map());
+  }
+  static Result<std::unique_ptr<MapStore>> OpenByAnchor(
+      BlockDevice& device, bool read_only = false) {
+    const auto anchor = AnchorOn(device);
+    if (!anchor) return anchor.error();
+    const auto sb = RunInline(MapStore::ReadSuperblock(
+        device, MapFixture::kChunk, anchor->superblock_chunks));
+    if (!sb) return sb.error();
+    return RunInline(
+        MapStore::Open(device, *sb, MapFixture::Facts(), read_only));
+  }
+  void ExpectFound(BlockDevice& device) {
+    const auto store = OpenByAnchor(device, /*read_only=*/true);
+    ASSERT_TRUE(store) << store.error().message;
+    EXPECT_EQ(Describe((*store)->map()), map_);
+  }
+  // Move the superblock `which` of the two; the power goes at flush `cut`.
+  void MoveCutShort(CrashDevice& device, int which, uint64_t cut,
+                    std::mt19937_64& random) {
+    auto store = OpenByAnchor(device);
+    ASSERT_TRUE(store) << store.error().message;
+    device.CutPowerAtFlush(cut);
+    (void)RunInline((*store)->MoveMetadata(
+        (*store)->superblock().superblock_chunks[which]));
+    device.CutPower();
+    device.RestorePower(random);
+    ExpectFound(device);
+  }
+
+  std::string map_;
+};
+
+TEST_F(MapStoreMoveTest, AnchorLeadsOnWhenBothMovesAreCutShort) {
+  for (uint64_t first = 0; first < kMoveFlushes; ++first) {
+    for (uint64_t second = 0; second < kMoveFlushes; ++second) {
+      SCOPED_TRACE(std::to_string(first) + " " + std::to_string(second));
+      std::mt19937_64 random(first * kMoveFlushes + second);
+      CrashDevice device(device_.image());
+      ASSERT_NO_FATAL_FAILURE(MoveCutShort(device, 0, first, random));
+      ASSERT_NO_FATAL_FAILURE(MoveCutShort(device, 1, second, random));
+    }
+  }
+}
+
+TEST_F(MapStoreMoveTest, OneOfTheAnchorsPlacesIsEnoughWhereverAMoveIsCut) {
+  for (uint64_t cut = 0; cut < kMoveFlushes; ++cut) {
+    std::mt19937_64 random(cut);
+    CrashDevice device(device_.image());
+    ASSERT_NO_FATAL_FAILURE(MoveCutShort(device, 0, cut, random));
+    const auto anchor = AnchorOn(device);
+    ASSERT_TRUE(anchor);
+    for (const DiskChunk lost : anchor->superblock_chunks) {
+      SCOPED_TRACE(std::to_string(cut) + " " + std::to_string(lost.value));
+      CrashDevice after(device.image());
+      after.FailReadsOf(lost.value * MapFixture::kChunk, kSuperblockSlotsBytes);
+      ASSERT_NO_FATAL_FAILURE(ExpectFound(after));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace bootstream

@@ -149,6 +149,39 @@ TEST_F(MapStoreTest, SuperblockOfAnEarlierMigrationIsNotFoundAgain) {
   EXPECT_EQ(found->migration_id, options.superblock.migration_id);
 }
 
+// Newer than what counts, and whole, but not where it says that it is.
+Superblock StrayOf(const Superblock& current) {
+  Superblock stray = current;
+  stray.sequence += 2;
+  stray.boots_total = 1000;
+  stray.superblock_chunks = {DiskChunk{130}, DiskChunk{131}};
+  return stray;
+}
+
+TEST_F(MapStoreTest, SuperblockInAChunkThatItDoesNotNameIsNotRead) {
+  const Superblock current = store_->superblock();
+  Put(StrayOf(current), current.superblock_chunks[0]);
+  const auto found = RunInline(MapStore::ReadSuperblock(
+      device_, MapFixture::kChunk, current.superblock_chunks));
+  ASSERT_TRUE(found) << found.error().message;
+  EXPECT_EQ(found->sequence, current.sequence);
+  EXPECT_EQ(found->boots_total, current.boots_total);
+}
+
+TEST_F(MapStoreTest, ScanPassesAStraySuperblockOver) {
+  const Superblock current = store_->superblock();
+  constexpr DiskChunk kOfAFile{40};
+  ASSERT_EQ(UseOf(*store_, kOfAFile), ChunkUse::kFree);
+  Put(StrayOf(current), kOfAFile);
+  std::vector<DiskChunk> order = {kOfAFile};
+  const auto rest = MapFixture::ScanOrder();
+  order.insert(order.end(), rest.begin(), rest.end());
+  const auto found = RunInline(
+      MapStore::ScanForSuperblock(device_, MapFixture::kChunk, order));
+  ASSERT_TRUE(found) << found.error().message;
+  EXPECT_EQ(found->sequence, current.sequence);
+}
+
 TEST_F(MapStoreTest, RandomMigrationIdIsGivenWhereThereIsNone) {
   auto options = MapFixture::Options();
   options.superblock.migration_id = {};
@@ -164,12 +197,7 @@ TEST_F(MapStoreTest, NewerFormatIsRefusedAndClearBitsAreCleared) {
   const auto put = [&](const FeatureMasks& features) {
     sb.features = features;
     ++sb.sequence;
-    const auto block = EncodeSuperblock(sb);
-    for (const DiskChunk chunk : sb.superblock_chunks) {
-      std::copy(block->begin(), block->end(),
-                device_.bytes().begin() + chunk.value * MapFixture::kChunk +
-                    sb.sequence % 2 * kSuperblockBytes);
-    }
+    for (const DiskChunk chunk : sb.superblock_chunks) Put(sb, chunk);
   };
   put({0, 4, 8});
   Reopen();

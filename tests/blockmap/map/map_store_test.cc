@@ -224,7 +224,7 @@ TEST_F(MapStoreTest, PatchesSurviveACheckpointAndLongOnesAreSplit) {
   store_->map().Merge(chunk, kFull, base);
   EXPECT_TRUE(
       std::equal(data.begin(), data.end(), base.begin() + kBlockBytes + 1));
-  EXPECT_LT(store_->patch_room_bytes(), 2 * 61440 - data.size());
+  EXPECT_LT(store_->patch_room_bytes(), uint64_t{2} * 61440 - data.size());
   store_->SetChunk(chunk, {Location::Zero(), 0, 0});
   EXPECT_FALSE(store_->map().has_patches());
 }

@@ -17,7 +17,7 @@ using For = PlacementWish::For;
 // and 100 to 104.
 Region SomeRegion() {
   return Region(
-      {{0, 20}, {50, 30}, {100, 5}}, Grid{65536, 100 * 65536},
+      {{0, 20}, {50, 30}, {100, 5}}, Grid{65536, uint64_t{100} * 65536},
       [](ImageChunk c) { return c.value >= 50 && c.value < 60; },
       [](ImageChunk c) { return c.value < 10; });
 }
@@ -97,8 +97,8 @@ TEST(RegionTest, SpareAndReserveAreHeldBackInPlainChunks) {
 
 TEST(RegionTest, HomeIsGivenOnlyIfItIsNotHeldBack) {
   Region region(
-      {{60, 3}}, Grid{65536, 100 * 65536}, [](ImageChunk) { return false; },
-      [](ImageChunk) { return false; });
+      {{60, 3}}, Grid{65536, uint64_t{100} * 65536},
+      [](ImageChunk) { return false; }, [](ImageChunk) { return false; });
   region.set_reserve_count(3);
   EXPECT_FALSE(region.Allocate(Image(60), true));
   EXPECT_FALSE(region.AllocateAt(DiskChunk{60}));

@@ -50,7 +50,7 @@ Superblock SomeSuperblock() {
   sb.phase = Phase::kStreaming;
   sb.healthy_once = true;
   sb.guaranteed = true;
-  sb.image_bytes = 4096 * 12345;
+  sb.image_bytes = uint64_t{4096} * 12345;
   sb.image_version = uint64_t{13} << 48;
   sb.manifest_digest.fill(std::byte{9});
   sb.manifest_bytes = 777;

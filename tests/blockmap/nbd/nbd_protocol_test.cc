@@ -32,7 +32,7 @@ NbdError Check(NbdCommand command, uint64_t offset, uint32_t length,
 }
 
 std::vector<std::byte> InfoRequestBytes(std::string_view name,
-                                        std::vector<uint16_t> items) {
+                                        const std::vector<uint16_t>& items) {
   std::vector<std::byte> out;
   AppendBe(out, static_cast<uint32_t>(name.size()));
   const auto bytes = std::as_bytes(std::span(name));

@@ -71,8 +71,8 @@ TEST_F(NbdServerTest, ManyClientsAreGreetedAndHungUpAtStop) {
   size_t greeted = 0;
   bool closed = true;
   std::thread clients([&] {
-    std::vector<UniqueFd> sockets;
-    for (int i = 0; i < 20; ++i) sockets.push_back(Connect());
+    std::vector<UniqueFd> sockets(20);
+    for (auto& s : sockets) s = Connect();
     for (auto& s : sockets)
       greeted += Greeting(s.get()).starts_with("NBDMAGIC");
     for (auto& s : sockets) closed = closed && Greeting(s.get()).empty();

@@ -111,7 +111,7 @@ class NbdSessionTest : public testing::Test {
       Client end{UniqueFd(fd)};
       talk(end);
     });
-    const Status status = loop_->RunUntilDone(session.Run(start));
+    Status status = loop_->RunUntilDone(session.Run(start));
     client.join();
     return status;
   }
