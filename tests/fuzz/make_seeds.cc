@@ -372,6 +372,8 @@ void PutNbd(Seeds& seeds) {
 }
 
 void PutTexts(Seeds& seeds) {
+  seeds.Put("kept_backfill", "paused",
+            std::string("{\"paused\":true,\"limit\":1000000}"));
   seeds.Put("control_request", "few",
             std::string("{\"command\":\"status\"}\n{\"command\":\"backfill\","
                         "\"action\":\"pause\"}\n{\"command\":\"wait\",\"for\":"
@@ -444,8 +446,23 @@ void PutHttp(Seeds& seeds) {
   seeds.Put("http_reply", "wrong-range",
             std::string("HTTP/1.1 206 P\r\nContent-Length: 42\r\nContent-Range"
                         ": bytes 0-41/60\xff\r\n\r\n"));
-  seeds.Put("http_reply", "error",
-            std::string("HTTP/1.1 503 Busy\r\nRetry-After: 1\r\n\r\n"));
+  for (const char* target : {"http_reply", "http_file"}) {
+    seeds.Put(target, "error",
+              std::string("HTTP/1.1 503 Busy\r\nRetry-After: 1\r\n\r\n"));
+  }
+  seeds.Put("http_file", "whole",
+            std::string("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde"));
+  seeds.Put("http_file", "chunked",
+            std::string("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                        "3\r\nabc\r\n0\r\n\r\n"));
+  seeds.Put("http_file", "encoded",
+            std::string("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n"
+                        "Content-Length: 2\r\n\r\nab"));
+  seeds.Put("http_file", "moved",
+            std::string("HTTP/1.1 301 M\r\nLocation: /b\r\n"
+                        "Content-Length: 0\r\n\r\n") +
+                std::string(1, '\0') +
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
 }
 
 void PutFirmware(Seeds& seeds) {

@@ -21,7 +21,7 @@ LIMITS = ["-timeout=20", "-rss_limit_mb=2500", "-max_len=16384"]
 CRASHES_MAX = 5
 # Targets that share a dictionary.
 JSON = dict.fromkeys(["boot_trace", "control_reply", "control_request",
-                      "plan_json", "server_config"], "json")
+                      "kept_backfill", "plan_json", "server_config"], "json")
 
 
 def parsers():

@@ -1,5 +1,5 @@
-// An ext4 file system: its blocks in use, the extents of the region's file,
-// where /boot is.  libext2fs reads it; what it says is checked by us.  The
+// An ext4 file system: its blocks in use and free, the extents of the region's
+// file, where /boot is.  libext2fs reads it; what it says is checked by us. The
 // input is a list of changes (place in three bytes, length, bytes) to a small
 // file system that mke2fs makes.
 
@@ -9,6 +9,7 @@
 
 #include "blockmap/base/coding.h"
 #include "blockmap/base/file_util.h"
+#include "blockmap/disk/ext_space.h"
 #include "blockmap/disk/file_extents.h"
 #include "blockmap/disk/used_extents.h"
 #include "imgserver/boot_directory.h"
@@ -80,6 +81,11 @@ FUZZ_TARGET(ext) {
     for (const DiskExtent& run : ToExtents(WholeChunks(*region, grid))) {
       Require(run.end() <= grid.chunk_count(), "chunks lie on the disk");
     }
+  }
+  const auto space = ReadExtSpace(file.path(), partition, kRegionFileName);
+  if (space) {
+    CheckExtents(space->free, partition.size, true);
+    CheckExtents(space->file, partition.size, false);
   }
   (void)FindBootDirectory(file.path(), partition);
 }
