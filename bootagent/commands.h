@@ -39,7 +39,7 @@ struct CommandOptions {
 
 // One function for each command: print the result to stdout, or return why
 // there is none.
-Status RunPlan(CommandOptions options);
+Status RunPlan(const CommandOptions& options);
 Status RunMigrate(CommandOptions options);
 Status RunRollback(const CommandOptions& options);
 Status RunReturn(const CommandOptions& options);

@@ -16,7 +16,7 @@ namespace {
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 // The programs themselves, and what they hold of a batch of chunks.
 constexpr uint64_t kMemoryBytes = uint64_t{64} << 20;
-constexpr uint64_t kChunksInMemory = 3 * 64;
+constexpr uint64_t kChunksInMemory = uint64_t{3} * 64;
 constexpr uint64_t kMapBytesPerChunk = 32;
 
 Error Refused(std::string message) {
@@ -255,7 +255,7 @@ std::vector<DiskChunk> SpecialChunks(const PartitionTable& table,
                                      const Grid& disk, uint64_t anchor_offset) {
   std::set<DiskChunk> chunks;
   AddChunks(chunks, disk, {anchor_offset, kAnchorBytes});
-  AddChunks(chunks, disk, {0, 2 * kSectorBytes});
+  AddChunks(chunks, disk, {0, uint64_t{2} * kSectorBytes});
   if (table.type == TableType::kGpt) {
     AddChunks(chunks, disk, table.table_extents[1]);  // the backup header
   }

@@ -62,7 +62,7 @@ Task<Result<bool>> WipeOne(const Job& job, const Grid& grid,
     if (none) co_return false;
     co_return found.error();
   }
-  const AlignedBuffer zeroes(kSuperblockSlots * kSuperblockBytes);
+  const AlignedBuffer zeroes(kSuperblockSlotsBytes);
   for (const DiskChunk chunk : found->superblock_chunks) {
     if (std::ranges::find(chunks, chunk) == chunks.end()) {
       co_return Error{ErrorCode::kRefused,

@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kWrittenBytesMax = uint64_t{2} << 30;
 constexpr uint64_t kVariablesBytesMax = 64 << 20;
-constexpr size_t kConsoleKept = 64 * 1024;
+constexpr size_t kConsoleKept = size_t{64} << 10;
 constexpr size_t kTailLines = 15;
 // What a console says that will not come to a prompt any more.
 constexpr const char* kLost =

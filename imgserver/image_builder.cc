@@ -185,7 +185,7 @@ Status Builder::PackChunks(const DiskImage& image, const BootPlan& plan,
     pipeline.thread_count = std::max(1U, std::thread::hardware_concurrency());
   }
   progress_.Start("pack", order.size() * uint64_t{grid.chunk_bytes});
-  const Status status = PrepareChunks(
+  Status status = PrepareChunks(
       image, grid, order, pipeline,
       [&known](const Sha256& digest) { return known->Find(digest) != nullptr; },
       [&](const PreparedChunk& chunk) -> Status {

@@ -11,7 +11,7 @@ namespace bootstream {
 namespace {
 
 constexpr uint8_t kMbrEsp = 0xef;
-constexpr uint64_t kSuperblockReach = 128 * 1024;  // btrfs: at 64 KiB
+constexpr uint64_t kSuperblockReach = uint64_t{128} << 10;  // btrfs: at 64 KiB
 constexpr uint64_t kGapMax = 16 << 20;
 
 // Linux extended boot partition, bc13c2ff-59e6-4262-a352-b275fd6f7172.

@@ -21,6 +21,7 @@ Result<std::unique_ptr<ChildProcess>> ChildProcess::Start(
     return ErrnoError(errno, "fcntl");
   }
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (const auto& argument : arguments) {
     argv.push_back(const_cast<char*>(argument.c_str()));
   }

@@ -37,7 +37,7 @@ Status MakeFolders(const std::string& base, const fs::path& relative) {
   return OkStatus();
 }
 
-std::vector<std::string> FoldersIn(const std::string& folder) {
+std::vector<std::string> FoldersIn(const fs::path& folder) {
   std::vector<std::string> names;
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; it != end && !error;
@@ -101,11 +101,11 @@ std::string Repository::latest_path(const std::string& name) const {
 
 Result<std::vector<Repository::Version>> Repository::Versions() const {
   std::vector<Version> versions;
-  const std::string images = folder_ + "/images";
+  const fs::path images = folder_ + "/images";
   for (const auto& name : FoldersIn(images)) {
     if (!CheckImageName(name)) continue;
     std::vector<std::pair<uint64_t, std::string>> found;
-    for (const auto& version : FoldersIn(images + "/" + name)) {
+    for (const auto& version : FoldersIn(images / name)) {
       const auto number = ParseImageVersion(version);
       std::error_code error;
       if (number && fs::exists(manifest_path(name, version), error)) {

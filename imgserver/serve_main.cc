@@ -92,7 +92,7 @@ Status RunServe(const ServeOptions& options) {
   std::fprintf(stderr, "imgserver: serving %s at http://%s\n",
                options.repo.c_str(), (*server)->address().c_str());
   if (!options.port_file.empty()) {
-    const auto written = WritePortFile(options.port_file, (*server)->port());
+    auto written = WritePortFile(options.port_file, (*server)->port());
     if (!written) return written;
   }
   WaitForEnd(signals, **log);

@@ -31,7 +31,7 @@ std::string DiskSerial(const std::string& path) {
                           std::to_string(major(info.st_rdev)) + ":" +
                           std::to_string(minor(info.st_rdev)) + "/";
   for (const char* name : {"serial", "device/serial"}) {
-    const std::string serial = Trimmed(ReadAll(sys + name));
+    std::string serial = Trimmed(ReadAll(sys + name));
     if (!serial.empty()) return serial;
   }
   // SCSI vital product data page 0x80: a header of four bytes, then the text.

@@ -62,7 +62,7 @@ class Finder {
 };
 
 Task<Result<FoundMigration>> Finder::Find() {
-  if (disk_.size_bytes() < 2 * 1024 * 1024) co_return std::move(found_);
+  if (disk_.size_bytes() < uint64_t{2} << 20) co_return std::move(found_);
   Status s = co_await ReadAnchors();
   if (s) s = co_await ReadHead();
   if (!s) co_return s.error();

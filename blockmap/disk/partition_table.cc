@@ -202,6 +202,7 @@ Result<std::optional<Partition>> ParseGptEntry(const GptCopy& gpt,
 
 Status CheckOverlap(const std::vector<Partition>& partitions) {
   std::vector<ByteExtent> extents;
+  extents.reserve(partitions.size());
   for (const Partition& p : partitions) extents.push_back(p.extent);
   std::ranges::sort(extents);
   for (size_t i = 1; i < extents.size(); ++i) {
@@ -353,7 +354,8 @@ std::string GuidText(const Uuid& guid) {
 }
 
 Task<Result<PartitionTable>> ReadPartitionTable(BlockDevice& device) {
-  if (device.size_bytes() < 3 * kSectorBytes) co_return PartitionTable{};
+  if (device.size_bytes() < uint64_t{3} * kSectorBytes)
+    co_return PartitionTable{};
   auto first = co_await ReadSectors(device, 0, 2);
   if (!first) co_return first.error();
   const auto sector = first->span().first(kSectorBytes);

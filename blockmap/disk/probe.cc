@@ -118,6 +118,18 @@ bool IsClaimed(const std::string& path) {
   return !fd && errno == EBUSY;
 }
 
+// A loop device over the file `real` that somebody has claimed; "" if none.
+std::string ClaimedLoop(const std::string& real) {
+  std::error_code error;
+  for (const auto& entry :
+       std::filesystem::directory_iterator("/sys/block", error)) {
+    if (FirstLine(entry.path() / "loop/backing_file") != real) continue;
+    std::string device = "/dev/" + entry.path().filename().string();
+    if (IsClaimed(device)) return device;
+  }
+  return {};
+}
+
 }  // namespace
 
 Sha256 SerialDigest(const std::string& path, const std::string& serial) {
@@ -186,13 +198,9 @@ Status CheckNotInUse(const std::string& path) {
     return Error{ErrorCode::kRefused,
                  path + " is in use: unmount what is mounted from it first"};
   }
-  for (const auto& entry : fs::directory_iterator("/sys/block", error)) {
-    const std::string name = entry.path().filename();
-    if (FirstLine(entry.path() / "loop/backing_file") != real) continue;
-    if (IsClaimed("/dev/" + name)) {
-      return Error{ErrorCode::kRefused, path + " is in use through /dev/" +
-                                            name + ": unmount that first"};
-    }
+  if (const std::string loop = ClaimedLoop(real); !loop.empty()) {
+    return Error{ErrorCode::kRefused,
+                 path + " is in use through " + loop + ": unmount that first"};
   }
   return OkStatus();
 }

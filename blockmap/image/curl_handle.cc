@@ -107,8 +107,8 @@ std::string DescribeCurlError(CURLcode code, const char* detail,
     return "certificates cannot be read from " + authorities;
   }
   // It may hold what the server said.
-  const std::string what = Printable(
-      detail[0] != '\0' ? detail : curl_easy_strerror(code));
+  std::string what =
+      Printable(detail[0] != '\0' ? detail : curl_easy_strerror(code));
   if (code != CURLE_PEER_FAILED_VERIFICATION) return what;
   return what + " (checked with " + authorities + ")";
 }

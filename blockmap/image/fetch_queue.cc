@@ -133,6 +133,7 @@ std::vector<WantedFrame> FetchQueue::TakeIf(
     if (expired(frame)) keys.push_back(key);
   }
   std::vector<WantedFrame> out;
+  out.reserve(keys.size());
   for (const FrameKey& key : keys) out.push_back(Remove(key));
   return out;
 }

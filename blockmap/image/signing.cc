@@ -13,7 +13,7 @@
 namespace bootstream {
 namespace {
 
-constexpr uint64_t kPemBytesMax = 64 * 1024;
+constexpr uint64_t kPemBytesMax = uint64_t{64} << 10;
 
 struct BioFree {
   void operator()(BIO* bio) const { BIO_free(bio); }

@@ -13,7 +13,7 @@
 namespace bootstream {
 namespace {
 
-constexpr size_t kLineBytesMax = 64 * 1024;
+constexpr size_t kLineBytesMax = size_t{64} << 10;
 // JSON is copied and printed by recursion; a request needs two levels.
 constexpr int kNestingMax = 32;
 

@@ -42,7 +42,7 @@ void WriteAll(int fd, std::string_view text) {
     WriteAll(STDERR_FILENO, "streamd: ended before it was ready\n");
     ::_exit(1);
   }
-  const int code = message[0];
+  const int code = static_cast<unsigned char>(message[0]);
   WriteAll(code == 0 ? STDOUT_FILENO : STDERR_FILENO,
            std::string_view(message).substr(1));
   ::_exit(code);

@@ -26,7 +26,7 @@ Result<ScanResult> ScanDisks(const std::vector<std::string>& disks) {
     }
     if (!found) return Annotate(found.error(), disk);
     for (const std::string& warning : found->warnings) {
-      result.warnings.push_back(disk + ": " + warning);
+      result.warnings.push_back(std::string(disk).append(": ").append(warning));
     }
     // No reason to stop if another disk is the one that is streamed.
     if (found->doubt) {

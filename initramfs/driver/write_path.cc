@@ -8,7 +8,7 @@ namespace bootstream {
 namespace {
 
 // Room for what all writes under way may add.
-constexpr uint64_t kPatchRoomLowBytes = 32 * 1024;
+constexpr uint64_t kPatchRoomLowBytes = uint64_t{32} << 10;
 
 bool SectorAligned(uint64_t offset, std::span<const std::byte> data) {
   return offset % kSectorBytes == 0 && data.size() % kSectorBytes == 0;

@@ -26,8 +26,8 @@ namespace bootstream {
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr uint32_t kChunk = Scene::kChunk;
-constexpr uint64_t kDiskBytes = 18 * kMiB + 77 * kSectorBytes;
+constexpr uint64_t kChunk = Scene::kChunk;
+constexpr uint64_t kDiskBytes = 18 * kMiB + uint64_t{77} * kSectorBytes;
 constexpr uint64_t kImageBytes = 4 * kMiB;
 
 [[noreturn]] void Give(const std::string& why) {

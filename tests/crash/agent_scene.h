@@ -26,7 +26,7 @@ struct AgentScene {
   Superblock first;  // of phase released
   UniqueFd sealed;
   std::string path;
-  static constexpr uint64_t kTableBytes = 5 * kBlockBytes;
+  static constexpr uint64_t kTableBytes = uint64_t{5} * kBlockBytes;
 };
 
 // Made once for a process, in a temporary directory on tmpfs; needs root and

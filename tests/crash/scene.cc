@@ -13,8 +13,8 @@
 namespace bootstream {
 namespace {
 
-constexpr uint32_t kChunk = Scene::kChunk;
-constexpr uint64_t kImageBytes = 24 * kChunk - 5 * kBlockBytes;
+constexpr uint64_t kChunk = Scene::kChunk;
+constexpr uint64_t kImageBytes = 24 * kChunk - uint64_t{5} * kBlockBytes;
 constexpr uint64_t kDiskChunks = 112;
 
 void Must(const Status& status) {

@@ -12,8 +12,8 @@
 namespace bootstream {
 namespace {
 
-constexpr uint64_t kDataAt = 64 * 1024;
-constexpr uint64_t kDataBytes = 3 * kBlockBytes;
+constexpr uint64_t kDataAt = uint64_t{64} << 10;
+constexpr uint64_t kDataBytes = uint64_t{3} * kBlockBytes;
 
 // Writes data, then a sector that says that the data is there; flushes between
 // them, or forgets to.

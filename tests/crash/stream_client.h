@@ -19,8 +19,8 @@ struct StreamClientOptions {
   uint64_t parallel = 4;
   // Image chunks that are written, discarded and zeroed; others are only read.
   std::vector<uint64_t> written_chunks;
-  // The target's tables, which are not written.
-  uint64_t table_bytes = 5 * kBlockBytes;  // at both ends of the image
+  // The target's tables, at both ends of the image, which are not written.
+  uint64_t table_bytes = uint64_t{5} * kBlockBytes;
   bool moves_metadata = false;
   bool backfills = true;
 };

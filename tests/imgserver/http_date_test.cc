@@ -18,7 +18,7 @@ TEST(HttpDateTest, ReadsAllThreeForms) {
   EXPECT_EQ(ParseHttpDate("Sunday, 06-Nov-94 08:49:37 GMT"), kExample);
   EXPECT_EQ(ParseHttpDate("Sun Nov  6 08:49:37 1994"), kExample);
   EXPECT_EQ(ParseHttpDate("Wed Nov 16 08:49:37 1994"),
-            kExample + 10 * 24 * 3600);
+            kExample + int64_t{10} * 24 * 3600);
 }
 
 TEST(HttpDateTest, WhatItWritesItReads) {

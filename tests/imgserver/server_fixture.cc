@@ -53,7 +53,7 @@ bool RawClient::Fill() {
 std::string RawClient::ReceiveBytes(size_t size) {
   while (unread_.size() < size && Fill()) {
   }
-  const std::string out = unread_.substr(0, size);
+  std::string out = unread_.substr(0, size);
   unread_.erase(0, size);
   return out;
 }

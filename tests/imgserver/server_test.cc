@@ -220,17 +220,18 @@ TEST_F(ServerTest, AccessLogSumsToWhatWasSent) {
   log_.reset();
   std::istringstream lines(log());
   size_t sum = 0;
-  std::string seen;
+  std::ostringstream seen;
   std::string time, who, method, path, range, status, bytes, ms, end;
   while (lines >> time >> who >> method >> path >> range >> status >> bytes >>
          ms >> end) {
     sum += std::stoull(bytes);
-    seen += method + " " + path + " " + range + " " + status + " " + end + "\n";
+    seen << method << ' ' << path << ' ' << range << ' ' << status << ' ' << end
+         << '\n';
   }
   EXPECT_EQ(sum, received);
-  EXPECT_EQ(seen, "GET " + pack_path_ +
-                      " 5-9 206 done\nGET /boot/none - 404 done\n"
-                      "HEAD /boot/vmlinuz - 200 done\n");
+  EXPECT_EQ(seen.str(), "GET " + pack_path_ +
+                            " 5-9 206 done\nGET /boot/none - 404 done\n"
+                            "HEAD /boot/vmlinuz - 200 done\n");
 }
 
 TEST_F(ServerTest, AccessLogIsOpenedAnewAfterItWasRenamed) {

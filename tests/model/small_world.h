@@ -27,7 +27,7 @@ struct SmallDisk {
   static constexpr uint32_t kChunk = 64 * 1024;
   static constexpr uint64_t kDiskChunks = 36;
   static constexpr uint64_t kImageBytes = 4 * kChunk + 2 * kBlockBytes;
-  static constexpr uint64_t kAnchorOffset = 32 * kChunk;
+  static constexpr uint64_t kAnchorOffset = uint64_t{32} * kChunk;
 };
 
 // One thing that is done to the engine or the map.

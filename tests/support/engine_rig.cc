@@ -19,7 +19,7 @@ T Must(Result<T> result) {
   return std::move(*result);
 }
 
-ImageFacts FactsFor(std::shared_ptr<const Manifest> manifest) {
+ImageFacts FactsFor(const std::shared_ptr<const Manifest>& manifest) {
   return {manifest->grid(),
           [manifest](ImageChunk chunk) { return manifest->IsZero(chunk); },
           [manifest](ImageChunk chunk) {

@@ -22,7 +22,7 @@ namespace bootstream {
 // `region` says.
 class EngineRig {
  public:
-  static constexpr uint32_t kChunk = 64 * 1024;
+  static constexpr uint64_t kChunk = uint64_t{64} << 10;
   static constexpr uint64_t kImageChunks = 32;
   static constexpr uint64_t kDiskChunks = 160;
 

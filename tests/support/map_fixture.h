@@ -16,7 +16,7 @@ namespace bootstream {
 // fourth one zero, the first eight kept, the last one short), a region of the
 // chunks 40 to 139 and 150 to 169 and a source everywhere else.
 struct MapFixture {
-  static constexpr uint32_t kChunk = 64 * 1024;
+  static constexpr uint64_t kChunk = uint64_t{64} << 10;
   static constexpr uint64_t kDiskChunks = 180;
   static constexpr uint64_t kImageChunks = 96;
   static constexpr uint64_t kDiskBytes = kDiskChunks * kChunk + 4096;
@@ -24,7 +24,8 @@ struct MapFixture {
 
   static ImageFacts Facts() {
     ImageFacts facts;
-    facts.grid = Grid{kChunk, (kImageChunks - 1) * kChunk + 5 * kBlockBytes};
+    facts.grid =
+        Grid{kChunk, (kImageChunks - 1) * kChunk + uint64_t{5} * kBlockBytes};
     facts.is_zero = [](ImageChunk chunk) { return chunk.value % 4 == 3; };
     facts.is_kept = [](ImageChunk chunk) { return chunk.value < kKept; };
     return facts;

@@ -15,7 +15,7 @@
 namespace bootstream {
 namespace {
 
-constexpr uint32_t kChunk = EngineRig::kChunk;
+constexpr uint64_t kChunk = EngineRig::kChunk;
 
 class EngineBadDiskTest : public testing::Test {
  protected:
@@ -293,7 +293,7 @@ class EngineCheckTest : public EngineBadDiskTest {
     EXPECT_TRUE(checker.Start(scope));
     EXPECT_FALSE(checker.Start(scope)) << "two at once";
     rig_.executor().RunReady();
-    const nlohmann::json report = checker.Report();
+    nlohmann::json report = checker.Report();
     EXPECT_EQ(report["state"], "done");
     EXPECT_EQ(report["done"], report["total"]);
     return report;

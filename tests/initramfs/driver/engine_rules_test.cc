@@ -10,7 +10,7 @@
 namespace bootstream {
 namespace {
 
-constexpr uint32_t kChunk = EngineRig::kChunk;
+constexpr uint64_t kChunk = EngineRig::kChunk;
 constexpr ImageChunk kBoot{0};
 
 // The home of the boot set's chunk is ours, so that it is stored there.

@@ -10,7 +10,7 @@
 namespace bootstream {
 namespace {
 
-constexpr uint32_t kChunk = EngineRig::kChunk;
+constexpr uint64_t kChunk = EngineRig::kChunk;
 
 std::vector<std::byte> Part(const std::vector<std::byte>& bytes,
                             uint64_t offset, uint64_t size) {

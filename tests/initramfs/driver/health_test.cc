@@ -15,7 +15,7 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr uint32_t kChunk = EngineRig::kChunk;
+constexpr uint64_t kChunk = EngineRig::kChunk;
 
 // One boot of the target after the other, each with a driver of its own.
 class BootHealthTest : public testing::Test {
