@@ -5,6 +5,7 @@
 #include <coroutine>
 #include <cstdlib>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -165,6 +166,44 @@ class Event {
  private:
   bool set_ = false;
   std::vector<std::coroutine_handle<>> waiters_;
+};
+
+// What is under way, for one who waits until nothing is.
+class UnderWay {
+ public:
+  class [[nodiscard]] Guard {
+   public:
+    explicit Guard(UnderWay& all) : all_(all) { ++all_.count_; }
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+    ~Guard() {
+      if (--all_.count_ > 0 || !all_.none_) return;
+      const auto none = std::exchange(all_.none_, nullptr);
+      none->Set();
+    }
+
+   private:
+    UnderWay& all_;
+  };
+
+  UnderWay() = default;
+  UnderWay(const UnderWay&) = delete;
+  UnderWay& operator=(const UnderWay&) = delete;
+  ~UnderWay() { assert(count_ == 0); }
+
+  Guard Begin() { return Guard(*this); }
+  // Whoever ended last is still on the stack when this goes on.
+  Task<void> Ended() {
+    while (count_ > 0) {
+      if (!none_) none_ = std::make_shared<Event>();
+      const std::shared_ptr<Event> none = none_;
+      co_await *none;
+    }
+  }
+
+ private:
+  size_t count_ = 0;
+  std::shared_ptr<Event> none_;
 };
 
 // Shared or exclusive, first come first served: a waiting writer holds back

@@ -55,9 +55,10 @@ void Backfill::Resume() {
   resumed_->Set();
 }
 
-void Backfill::Stop() {
+Task<void> Backfill::Stop() {
   stopped_ = true;
   if (!resumed_->is_set()) resumed_->Set();
+  co_await declaring_.Ended();
 }
 
 void Backfill::MakeOrder() {
@@ -154,6 +155,7 @@ Task<Status> Backfill::AuditBootSet() {
 }
 
 Task<Status> Backfill::DeclareComplete() {
+  const auto mark = declaring_.Begin();
   if (store_.superblock().phase < Phase::kComplete) {
     const Status s = co_await store_.UpdateSuperblock(
         [](Superblock& superblock) { superblock.phase = Phase::kComplete; });

@@ -35,8 +35,9 @@ class Backfill {
   void Pause();
   void Resume();
   void SetLimit(uint64_t bytes_per_second) { limit_ = bytes_per_second; }
-  // Take up no new chunk; for the end of the program.
-  void Stop();
+  // Take up no new chunk, and wait until nothing but downloads is under way;
+  // for the end of the program.
+  Task<void> Stop();
 
   State state() const { return state_; }
   uint64_t limit_bytes_per_second() const { return limit_; }
@@ -64,6 +65,7 @@ class Backfill {
   Executor::Duration rate_free_at_{0};
   std::vector<ImageChunk> order_;
   size_t next_ = 0;
+  UnderWay declaring_;
   std::string failure_;
   Event completed_;
 };

@@ -297,7 +297,7 @@ Task<Status> StreamDriver::Stop() {
     if (auto s = co_await frontend_->Stop(); !s) co_return s;
   }
   stopped_ = true;
-  if (backfill_) backfill_->Stop();
+  if (backfill_) co_await backfill_->Stop();
   if (health_) co_await health_->Stop();
   if (checker_) checker_->Stop();
   // Whoever waits for the network is told that there will be no answer.

@@ -88,6 +88,8 @@ Task<Status> StreamEngine::Drain() {
     co_await flight->done;
     co_await executor_.Yield();
   }
+  co_await in_background_.Ended();
+  co_await executor_.Yield();
   co_return co_await Flush();
 }
 
@@ -100,6 +102,7 @@ void StreamEngine::CommitSoon() {
 }
 
 Task<void> StreamEngine::RunLazyCommit() {
+  const auto mark = in_background_.Begin();
   commit_scheduled_ = false;
   if (!store_.has_changes()) co_return;
   // A failure is told to whoever flushes next: the store stays failed.

@@ -99,7 +99,8 @@ class StreamEngine final : public BlockService {
   // for the server if it must.
   Task<Result<CheckResult>> CheckChunk(ImageChunk chunk);
 
-  // Commit what is pending and wait until nothing is under way.
+  // Commit what is pending and wait until nothing is under way: no download, no
+  // audit, check or commit of our own.  Requests of others are theirs to end.
   Task<Status> Drain();
 
   const EngineStatistics& statistics() const { return statistics_; }
@@ -201,6 +202,7 @@ class StreamEngine final : public BlockService {
   // Chunks that were dropped from an image that was complete.
   std::unordered_set<ImageChunk> reopened_;
   bool commit_scheduled_ = false;
+  UnderWay in_background_;  // but for downloads
   EngineStatistics statistics_;
   // Set false by the destructor: timers that fire later do nothing.
   std::shared_ptr<bool> alive_;

@@ -132,6 +132,7 @@ Task<Result<bool>> StreamEngine::IsAsInManifest(ImageChunk chunk,
 
 Task<Result<StreamEngine::CheckResult>> StreamEngine::CheckChunk(
     ImageChunk chunk) {
+  const auto mark = in_background_.Begin();
   bool unreadable = false;
   {
     ChunkLocks::Guard guard = co_await locks_.Shared(chunk);

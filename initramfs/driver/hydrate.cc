@@ -176,19 +176,15 @@ Task<bool> StreamEngine::EvictOne() {
 }
 
 Task<Status> StreamEngine::AuditBootChunk(ImageChunk chunk) {
+  const auto mark = in_background_.Begin();
   ChunkLocks::Guard guard = co_await locks_.Exclusive(chunk);
   ChunkState state = store_.map().Get(chunk);
-  const ChunkEntry* entry = manifest_->Find(chunk);
   const uint64_t all = grid_.full_mask(chunk.value);
   const bool at_home = state.location == Location::At(HomeOf(chunk));
   if (!at_home || state.valid != all || state.dirty != 0) co_return OkStatus();
-  AlignedBuffer content(grid_.bytes_of(chunk.value));
-  const uint64_t from = DiskOffset(state.location.chunk());
-  if (auto s = co_await device_.Read(from, content.span()); !s) co_return s;
-  const bool same = entry == nullptr
-                        ? AllZero(content.span())
-                        : Sha256Of(content.span()) == entry->digest;
-  if (same || options_.read_only) co_return OkStatus();
+  const Result<bool> same = co_await IsAsInManifest(chunk, state);
+  if (!same) co_return same.error();
+  if (*same || options_.read_only) co_return OkStatus();
   state.dirty = all;
   store_.SetChunk(chunk, state);
   CommitSoon();

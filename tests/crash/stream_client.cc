@@ -34,7 +34,7 @@ std::string StreamClient::Run() {
       Turn();
     }
   }
-  if (backfill) backfill->Stop();
+  if (backfill) Spawn(backfill->Stop());
   DrainAll();
   device_.LetGo();
   session_.executor().Advance(std::chrono::seconds(10));

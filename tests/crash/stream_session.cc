@@ -107,7 +107,7 @@ Backfill::State StreamSession::BackfillToEnd() {
     }
     executor_.Advance(std::chrono::seconds(1));
   }
-  backfill.Stop();
+  Spawn(backfill.Stop());
   const auto state = backfill.state();
   executor_.Advance(std::chrono::seconds(10));
   return state;

@@ -16,6 +16,7 @@ const bootstream::FuzzTarget* chosen = nullptr;
 // Freed memory is kept aside, to be watched; many inputs make much of it.  It
 // is not given back to the kernel for every input, nor is each call remembered
 // from its root on: a replay tells more.
+// NOLINTNEXTLINE(bugprone-reserved-identifier): the sanitizer's name
 extern "C" const char* __asan_default_options() {
   return "quarantine_size_mb=16:malloc_context_size=3:"
          "allocator_release_to_os_interval_ms=-1";

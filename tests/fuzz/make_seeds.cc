@@ -157,8 +157,8 @@ void PutMap(Seeds& seeds) {
   seeds.Put("journal", "blocks", journal);
   seeds.Put("journal", "records", all.payloads()[0]);
 
-  const MapLimits limits{Grid{kChunkBytesMin, 1000 * kChunkBytesMin},
-                         Grid{kChunkBytesMin, 2000 * kChunkBytesMin}};
+  const MapLimits limits{Grid{kChunkBytesMin, uint64_t{1000} * kChunkBytesMin},
+                         Grid{kChunkBytesMin, uint64_t{2000} * kChunkBytesMin}};
   BlockMap map;
   for (size_t i = 0; i < 5; ++i) {
     Require(ApplyRecord(records[i], limits, map).has_value(), "a good record");

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "blockmap/base/block_device.h"
@@ -12,17 +13,18 @@
 namespace bootstream {
 
 // A disk that is failing, over one that is not: some places cannot be read or
-// written, or the n-th request ends in kIo and does nothing.
+// written, the n-th request ends in kIo and does nothing, or all requests wait.
 class FaultyDevice final : public BlockDevice {
  public:
   explicit FaultyDevice(BlockDevice& next) : next_(next) {}
 
   void Submit(IoRequest& request) override {
+    if (holds_) return held_.push_back(&request);
     if (Fails(request)) {
       ++failure_count_;
       return request.complete(
-          request, Error{ErrorCode::kIo, "injected: byte " +
-                                             std::to_string(request.offset)});
+          request, Error{ErrorCode::kIo,
+                         "injected: byte " + std::to_string(request.offset)});
     }
     if (request.op == IoRequest::Op::kWrite && heal_by_writing_) {
       std::erase_if(unreadable_, [&](const ByteExtent& bad) {
@@ -47,6 +49,13 @@ class FaultyDevice final : public BlockDevice {
   void FailRead(uint64_t n) { fail_read_ = reads_ + n; }
   void FailWrite(uint64_t n) { fail_write_ = writes_ + n; }
   void FailFlush(uint64_t n) { fail_flush_ = flushes_ + n; }
+  // What comes from now on waits until LetGo.
+  void Hold() { holds_ = true; }
+  void LetGo() {
+    holds_ = false;
+    for (IoRequest* request : std::exchange(held_, {})) Submit(*request);
+  }
+  size_t held_count() const { return held_.size(); }
   void Mend() {
     unreadable_.clear();
     unwritable_.clear();
@@ -85,6 +94,8 @@ class FaultyDevice final : public BlockDevice {
   std::vector<ByteExtent> unreadable_;
   std::vector<ByteExtent> unwritable_;
   bool heal_by_writing_ = false;
+  bool holds_ = false;
+  std::vector<IoRequest*> held_;
   std::optional<uint64_t> fail_read_;
   std::optional<uint64_t> fail_write_;
   std::optional<uint64_t> fail_flush_;

@@ -1,6 +1,7 @@
 #include "tests/support/volatile_disk.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -21,7 +22,9 @@ std::vector<std::byte> Filled(size_t size, unsigned value) {
 
 class VolatileDiskTest : public testing::Test {
  protected:
-  VolatileDiskTest() : path_(testing::TempDir() + "volatile-disk") {
+  VolatileDiskTest()
+      : path_(testing::TempDir() + "volatile-disk-" +
+              std::to_string(::getpid())) {
     std::ofstream file(path_, std::ios::binary);
     file.close();
     std::filesystem::resize_file(path_, kDiskBytes);

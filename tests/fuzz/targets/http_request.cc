@@ -51,7 +51,7 @@ void CheckLine(const Request& request) {
 void CheckDate(std::string_view text) {
   const auto time = ParseHttpDate(text);
   if (!time) return;
-  const auto year = *time / (365 * 24 * 60 * 60) + 1970;
+  const auto year = *time / (int64_t{365} * 24 * 60 * 60) + 1970;
   if (year < 2 || year > 9990) return;
   Require(ParseHttpDate(FormatHttpDate(*time)) == time,
           "a date that was written can be read");

@@ -16,7 +16,7 @@
 namespace bootstream {
 namespace {
 
-constexpr uint32_t kChunk = kChunkBytesMin;
+constexpr uint64_t kChunk = kChunkBytesMin;
 constexpr uint64_t kBlocks = kChunk / kBlockBytes - 1;
 const MapLimits kLimits{Grid{kChunk, 300 * kChunk + kBlockBytes},
                         Grid{kChunk, 500 * kChunk}};
@@ -102,7 +102,7 @@ FUZZ_TARGET(journal) {
   std::vector<Record> applied;
   const auto end = RunInline(
       ReplayJournal(device, kChunk, place, 1, 1, [&](const Record& record) {
-        const Status status = ApplyRecord(record, kLimits, map);
+        Status status = ApplyRecord(record, kLimits, map);
         if (status) applied.push_back(record);
         return status;
       }));

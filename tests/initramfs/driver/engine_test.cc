@@ -339,5 +339,39 @@ TEST(StreamEngineTest, RandomHistoriesReadWhatWasWritten) {
   }
 }
 
+// The driver is told to end while its background work waits for the disk.
+TEST(StreamEngineTest, DrainWaitsForAuditsAndChecksAndOwnCommits) {
+  const auto ended = [](Task<Status> task, bool& done) -> Task<void> {
+    EXPECT_TRUE((co_await std::move(task)).has_value());
+    done = true;
+  };
+  const auto check = [](StreamEngine& engine) -> Task<Status> {
+    const auto result = co_await engine.CheckChunk(ImageChunk{0});
+    co_return result ? OkStatus() : Status(result.error());
+  };
+  const auto begin = [&](EngineRig& rig, int what) {
+    if (what == 0) return rig.engine().AuditBootChunk(ImageChunk{0});
+    return check(rig.engine());
+  };
+  for (int what = 0; what < 3; ++what) {
+    EngineRig rig({{0, 8}, {64, 80}});  // image chunk 0 goes home
+    rig.Read(0, kChunk);
+    if (what < 2) rig.executor().Advance(std::chrono::seconds(2));
+    rig.faults().Hold();
+    bool work_done = what == 2;
+    bool drained = false;
+    if (what < 2) Spawn(ended(begin(rig, what), work_done));
+    // The commit that no flush asked for.
+    if (what == 2) rig.executor().Advance(std::chrono::seconds(2));
+    ASSERT_EQ(rig.faults().held_count(), 1U) << what;
+    Spawn(ended(rig.engine().Drain(), drained));
+    rig.executor().Advance(std::chrono::seconds(2));
+    EXPECT_FALSE(drained) << what;
+    rig.faults().LetGo();
+    rig.executor().Advance(std::chrono::seconds(2));
+    EXPECT_TRUE(work_done && drained) << what;
+  }
+}
+
 }  // namespace
 }  // namespace bootstream
