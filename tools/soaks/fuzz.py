@@ -17,7 +17,12 @@ FUZZ = BUILD / "tests/fuzz/fuzz"
 REPLAY = BUILD / "tests/fuzz/fuzz_replay"
 SOURCES = report.ROOT / "tests/fuzz"
 # One input may take so long, and the program grow so large.
-LIMITS = ["-timeout=20", "-rss_limit_mb=2500", "-max_len=16384"]
+LIMITS = ["-timeout=20", "-rss_limit_mb=2500"]
+# Bytes of an input; of what has many small parts more say nothing new.
+LENGTH_MAX = 16384
+LENGTHS = dict.fromkeys(["boot_trace", "control_reply", "control_request",
+                         "efi_boot", "ext", "kept_backfill", "map_open",
+                         "plan_json", "server_config"], 1024)
 CRASHES_MAX = 5
 # Targets that share a dictionary.
 JSON = dict.fromkeys(["boot_trace", "control_reply", "control_request",
@@ -73,6 +78,7 @@ class Campaign:
         command = [FUZZ, f"--target={self.name}", f"-runs={inputs}",
                    f"-max_total_time={max(1, int(seconds))}", f"-seed={seed}",
                    f"-artifact_prefix={self.crashes}/",
+                   f"-max_len={LENGTHS.get(self.name, LENGTH_MAX)}",
                    "-print_final_stats=1", *LIMITS]
         for dictionary in (self.name, JSON.get(self.name, "")):
             file = SOURCES / f"dictionaries/{dictionary}.dict"
