@@ -3,9 +3,14 @@ notices.
 
 Each tests/mutants/NAME.patch begins with lines `What:` (what it breaks),
 `Row:` (the promise that it breaks) and `Suites:` (the test programs that should
-notice), perhaps `Survives:` (why nobody can).  It is applied to a copy of the
-tree, the suites that it names are built and run, and if they notice nothing
-every test that needs no virtual machine.
+notice), perhaps `Survives:` (why nobody can) and `Ends: yes`.  It is applied to
+a copy of the tree, the suites that it names are built and run, and if they
+notice nothing every test that needs no virtual machine.
+
+A suite notices when it says which test has failed.  One that takes several times
+as long as it does without the patch `hangs`, one that ends without naming a test
+has `ended`: who sees that learns nothing, so neither counts as caught, unless
+the patch says `Ends: yes`.
 """
 
 import filecmp
@@ -13,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +39,12 @@ SCRIPTS = re.compile(r"e2e_|crash_quick|house_|layering")
 SCRIPTS_ALONE = ["e2e_test-anchor-exists", "e2e_test-boot-script",
                  "e2e_test-agent-script"]
 
+# Seconds for a suite: as the tree is, and with a patch so many times what it
+# took then, but never less than the last.
+BASELINE_LIMIT = 600
+TIMES_BASELINE = 5
+LEAST_LIMIT = 30
+
 
 @dataclass
 class Mutant:
@@ -42,6 +54,7 @@ class Mutant:
     row: str = ""
     suites: list = field(default_factory=list)
     survives: str = ""
+    ends: bool = False
     result: str = ""
     test: str = ""
     seconds: float = 0.0
@@ -61,6 +74,8 @@ def load(path):
             mutant.suites = value.split()
         elif key == "Survives":
             mutant.survives = value.strip()
+        elif key == "Ends":
+            mutant.ends = value.strip() == "yes"
     if not (mutant.what and mutant.row and mutant.suites):
         raise ValueError(f"{path.name}: needs What, Row and Suites")
     return mutant
@@ -75,6 +90,7 @@ class Tree:
         self.jobs = jobs
         self.log = Path(folder) / "log"
         self.hung = False
+        self.limits = {}  # of a suite, in seconds
 
     def prepare(self):
         """Make the copy, or bring one that is there up to date."""
@@ -104,15 +120,18 @@ class Tree:
                            GIT_CEILING_DIRECTORIES=str(self.path.parent),
                            TMPDIR=os.environ.get("TMPDIR", "/dev/shm"))
         self.hung = False
-        with self.log.open("w") as log:
+        with self.log.open("w") as log, \
+                subprocess.Popen(command, cwd=self.path, stdout=log,
+                                 stderr=subprocess.STDOUT, env=environment,
+                                 start_new_session=True) as process:
             try:
-                done = subprocess.run(command, cwd=self.path, stdout=log,
-                                      stderr=subprocess.STDOUT, timeout=timeout,
-                                      env=environment, check=False)
+                return process.wait(timeout) == 0
             except subprocess.TimeoutExpired:
                 self.hung = True
                 return False
-        return done.returncode == 0
+            finally:
+                if process.returncode is None:  # with all that it has started
+                    os.killpg(process.pid, signal.SIGKILL)
 
     def patch(self, mutant, *options):
         return self.run(["git", "apply", "-C1", *options, str(mutant.patch)])
@@ -141,35 +160,50 @@ def failed_tests(log):
     """Names of the tests that a log says have failed."""
     text = log.read_text(errors="replace")
     names = re.findall(r"^\[  FAILED  \] (\w[\w/.]*)", text, re.M)
-    names += re.findall(r"^\s*\d+ - (\S+) \((?!Not Run)", text, re.M)
+    names += re.findall(r"^\s*\d+ - (\S+) \(Failed\)", text, re.M)
     return list(dict.fromkeys(names))
 
 
+def ended_tests(log):
+    """Pairs (hangs or ended, name) of what ctest could not wait for, or that
+    was ended by a signal."""
+    found = re.findall(r"^\s*\d+ - (\S+) \((?!Failed|Not Run)([^)]*)\)",
+                       log.read_text(errors="replace"), re.M)
+    return [("hangs" if why == "Timeout" else "ended", name)
+            for name, why in found]
+
+
+def outcome(tree, suite):
+    """(caught, hangs or ended, what names it), after a run that failed."""
+    names = failed_tests(tree.log)
+    if names:
+        return "caught", f"{suite}: {names[0]}"
+    ended = ended_tests(tree.log)
+    if ended:
+        return ended[0][0], f"{suite}: {ended[0][1]}"
+    return "hangs" if tree.hung else "ended", suite
+
+
 def run_suite(tree, suite):
-    """None if all is well, else the first test that failed."""
+    """None if all is well, else the outcome."""
     if SCRIPTS.match(suite):
         command = ["ctest", "--test-dir", str(tree.build), "-R", f"^{suite}$",
                    "--no-tests=error", "--output-on-failure"]
     else:
         command = [str(tree.build / "tests" / suite), "--gtest_brief=1",
                    "--gtest_fail_fast"]
-    if tree.run(command, timeout=120):
+    if tree.run(command, tree.limits.get(suite, BASELINE_LIMIT)):
         return None
-    names = failed_tests(tree.log)
-    if names:
-        return f"{suite}: {names[0]}"
-    return f"{suite} ({'hangs' if tree.hung else 'ended'})"
+    return outcome(tree, suite)
 
 
 def run_all(tree):
+    """The same for every test that needs no virtual machine."""
     if not tree.make([]):
-        return "does not build"
+        return "does not build", ""
     command = ["ctest", "--test-dir", str(tree.build), "-LE", "vm|long", "-j2",
                "--stop-on-failure", "--timeout", "600"]
-    if tree.run(command, timeout=3000):
-        return None
-    names = failed_tests(tree.log)
-    return names[0] if names else "ctest"
+    return None if tree.run(command, 3000) else outcome(tree, "all")
 
 
 def targets_of(mutants):
@@ -180,13 +214,41 @@ def targets_of(mutants):
     return sorted(set(targets))
 
 
-def check_baseline(tree, mutants):
-    """Nobody catches anything unless the tests pass as the tree is."""
+def measure_baseline(tree, mutants):
+    """Nobody catches anything unless the tests pass as the tree is; how long
+    that takes says what is too long with a patch."""
     for suite in sorted({s for m in mutants for s in m.suites}):
-        test = run_suite(tree, suite)
-        if test:
-            sys.exit(f"mutants: {test} fails as it is:\n" +
-                     tree.log.read_text()[-2000:])
+        start = time.monotonic()
+        result = run_suite(tree, suite)
+        if result:
+            sys.exit(f"mutants: {' '.join(result)} as the tree is:\n" +
+                     tree.log.read_text(errors="replace")[-2000:])
+        seconds = time.monotonic() - start
+        tree.limits[suite] = max(LEAST_LIMIT, TIMES_BASELINE * seconds)
+
+
+def judged(mutant, result):
+    """`result`, where hanging or ending may be all that can be expected."""
+    if result and mutant.ends and result[0] in ("hangs", "ended"):
+        return "caught", f"{result[1]} ({result[0]})"
+    return result
+
+
+def try_suites(tree, mutant, named_only):
+    """The first suite that catches it, else the first that hangs or ends."""
+    first = None
+    for suite in mutant.suites:
+        targets = target_of(suite)
+        if targets and not tree.make(targets):
+            errors = re.findall(r"error: .*", tree.log.read_text())
+            return "does not build", errors[0] if errors else ""
+        result = judged(mutant, run_suite(tree, suite))
+        if result and result[0] == "caught":
+            return result
+        first = first or result
+    if first or named_only:
+        return first
+    return judged(mutant, run_all(tree))
 
 
 def attempt(tree, mutant, named_only):
@@ -196,20 +258,8 @@ def attempt(tree, mutant, named_only):
         mutant.test = tree.log.read_text().strip().splitlines()[-1:]
         return
     try:
-        for suite in mutant.suites:
-            targets = target_of(suite)
-            if targets and not tree.make(targets):
-                mutant.result = "does not build"
-                errors = re.findall(r"error: .*", tree.log.read_text())
-                mutant.test = errors[0] if errors else ""
-                return
-            test = run_suite(tree, suite)
-            if test:
-                mutant.result, mutant.test = "caught", test
-                return
-        test = None if named_only else run_all(tree)
-        mutant.result = "caught" if test else "survived"
-        mutant.test = test or mutant.survives
+        result = try_suites(tree, mutant, named_only)
+        mutant.result, mutant.test = result or ("survived", mutant.survives)
     finally:
         tree.patch(mutant, "-R")
         mutant.seconds = round(time.monotonic() - start, 1)
@@ -252,7 +302,8 @@ def main():
     options.add_argument("--named-only", action="store_true",
                          help="run only the suites that a patch names")
     options.add_argument("--skip-baseline", action="store_true",
-                         help="the suites are known to pass as the tree is")
+                         help="the suites are known to pass as the tree is; "
+                         f"each may take {BASELINE_LIMIT} s")
     options.add_argument("--scratch", metavar="DIR",
                          help="keep the copy and its build here")
     options.add_argument("--jobs", type=int, default=2, metavar="N")
@@ -284,7 +335,7 @@ def main():
             sys.exit("mutants: the tree does not build:\n" +
                      tree.log.read_text()[-2000:])
         if not arguments.skip_baseline:
-            check_baseline(tree, mutants)
+            measure_baseline(tree, mutants)
         for mutant in mutants:
             attempt(tree, mutant, arguments.named_only)
             print(f"{mutant.name:36} {mutant.result:9} {mutant.seconds:6.1f} s"
