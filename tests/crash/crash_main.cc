@@ -80,6 +80,9 @@ nlohmann::json Figures(const Simulator& simulator, const Arguments& arguments) {
   uint64_t tried = 0;
   for (const auto& [name, figures] : simulator.phases()) {
     json["phases"][name] = {{"points", figures.points},
+                            {"whole", figures.whole},
+                            {"enough", figures.enough},
+                            {"fewer", figures.fewer},
                             {"tried", figures.tried},
                             {"distinct", figures.distinct},
                             {"violations", figures.violations}};
@@ -89,19 +92,19 @@ nlohmann::json Figures(const Simulator& simulator, const Arguments& arguments) {
   return json;
 }
 
+using Wide = unsigned long long;
+
 void Print(const Simulator& simulator) {
   for (const auto& [name, figures] : simulator.phases()) {
     std::printf(
-        "%-20s flush points %6llu  states tried %8llu  distinct %8llu  "
-        "violations %llu  (%.1f s)\n",
-        name.c_str(), static_cast<unsigned long long>(figures.points),
-        static_cast<unsigned long long>(figures.tried),
-        static_cast<unsigned long long>(figures.distinct),
-        static_cast<unsigned long long>(figures.violations), figures.seconds);
+        "%-25s flush points %5llu (whole %llu, enough %llu, fewer %llu)  "
+        "states %7llu  distinct %7llu  violations %llu  (%.1f s)\n",
+        name.c_str(), Wide{figures.points}, Wide{figures.whole},
+        Wide{figures.enough}, Wide{figures.fewer}, Wide{figures.tried},
+        Wide{figures.distinct}, Wide{figures.violations}, figures.seconds);
   }
   std::printf("distinct states %llu, violations %llu\n",
-              static_cast<unsigned long long>(simulator.distinct()),
-              static_cast<unsigned long long>(simulator.violations()));
+              Wide{simulator.distinct()}, Wide{simulator.violations()});
 }
 
 int Run(Arguments arguments) {

@@ -2,34 +2,22 @@
 
 #include <algorithm>
 #include <cstring>
-#include <random>
+#include <map>
+#include <numeric>
+#include <utility>
 
 #include "blockmap/base/types.h"
 
 namespace bootstream {
 namespace {
 
-constexpr uint64_t kEnumeratedSectorsMax = 5;
+constexpr uint64_t kNumberedDisksMax = 32;
 constexpr uint64_t kPrefixesMax = 64;
+// Random states are often alike.
+constexpr uint64_t kNumbersForEach = 40;
 
-uint64_t SectorsOf(const CrashPoint& point) {
-  uint64_t sectors = 0;
-  for (const auto* write : point.window) {
-    sectors += write->data.size() / kSectorBytes;
-  }
-  return sectors;
-}
-
-bool Overlaps(const CrashPoint& point) {
-  std::vector<ByteExtent> ranges;
-  for (const auto* write : point.window) {
-    ranges.push_back({write->offset, write->data.size()});
-  }
-  std::ranges::sort(ranges);
-  for (size_t i = 1; i < ranges.size(); ++i) {
-    if (ranges[i - 1].end() > ranges[i].offset) return true;
-  }
-  return false;
+bool Same(std::span<const std::byte> a, std::span<const std::byte> b) {
+  return std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 class Builder {
@@ -69,19 +57,6 @@ class Builder {
   const std::vector<const Recording::Write*>& window_;
   CrashState state_;
 };
-
-// The sectors whose bits are set, counted over the whole window.
-CrashState Enumerated(const CrashPoint& point, uint64_t mask) {
-  Builder builder(point);
-  for (size_t i = 0; i < builder.size(); ++i) {
-    builder.Tear(i, kSectorBytes, [&] {
-      const bool kept = (mask & 1) != 0;
-      mask >>= 1;
-      return kept;
-    });
-  }
-  return builder.Take();
-}
 
 CrashState RandomState(const CrashPoint& point, std::mt19937_64& random) {
   Builder builder(point);
@@ -150,30 +125,100 @@ std::vector<CrashPoint> CrashPointsOf(const Recording& recording) {
   return points;
 }
 
-uint64_t StateCount(const CrashPoint& point) {
-  const uint64_t sectors = SectorsOf(point);
-  if (sectors > kEnumeratedSectorsMax || Overlaps(point)) {
-    return ~uint64_t{0};
-  }
-  return uint64_t{1} << sectors;
+CrashStates::CrashStates(const CrashPoint& point,
+                         std::span<const std::byte> disk, uint64_t seed)
+    : point_(point), seed_(seed), changing_(point.window.size()) {
+  FindSectors(disk);
+  CountDisks();
+  if (!disk_count_) return;
+  order_.resize(*disk_count_);
+  std::iota(order_.begin(), order_.end(), 0);
+  std::seed_seq words{seed_, point_.clock};
+  std::mt19937_64 random(words);
+  if (*disk_count_ > kNumberedDisksMax) std::ranges::shuffle(order_, random);
 }
 
-CrashState MakeState(const CrashPoint& point, uint64_t number, uint64_t seed) {
-  const uint64_t count = StateCount(point);
-  if (count != ~uint64_t{0}) {
-    return Enumerated(point, number % count);
+void CrashStates::FindSectors(std::span<const std::byte> disk) {
+  std::map<uint64_t, Sector> found;
+  for (size_t i = 0; i < point_.window.size(); ++i) {
+    const Recording::Write& write = *point_.window[i];
+    for (uint64_t at = 0; at < write.data.size(); at += kSectorBytes) {
+      const auto data = std::span(write.data).subspan(at, kSectorBytes);
+      const uint64_t offset = write.offset + at;
+      if (Same(data, disk.subspan(offset, kSectorBytes))) continue;
+      Sector& sector = found[offset];
+      sector.offset = offset;
+      const auto known = std::ranges::find_if(
+          sector.contents,
+          [&](const Content& c) { return Same(c.data, data); });
+      if (known == sector.contents.end()) {
+        sector.contents.push_back({data, {i}});
+      } else {
+        known->writes.push_back(i);
+      }
+      ++changing_[i];
+    }
   }
-  const size_t n = point.window.size();
-  std::seed_seq words{seed, point.clock, number};
-  std::mt19937_64 random(words);
-  const uint64_t prefixes = std::min<uint64_t>(n + 1, kPrefixesMax);
-  if (number >= prefixes) return RandomState(point, random);
+  for (auto& [offset, sector] : found) sectors_.push_back(std::move(sector));
+}
+
+void CrashStates::CountDisks() {
+  uint64_t count = 1;
+  for (const Sector& sector : sectors_) {
+    count *= sector.contents.size() + 1;
+    if (count > kCountedMax) return;
+  }
+  disk_count_ = count;
+}
+
+uint64_t CrashStates::prefix_count() const {
+  return std::min<uint64_t>(point_.window.size() + 1, kPrefixesMax);
+}
+
+uint64_t CrashStates::NumbersFor(uint64_t wanted) const {
+  if (!disk_count_) return wanted * kNumbersForEach;
+  const bool numbered = *disk_count_ <= kNumberedDisksMax;
+  return *disk_count_ + (numbered ? 0 : prefix_count());
+}
+
+// Each sector's content is a digit of `number`.
+CrashState CrashStates::Disk(uint64_t number) const {
+  CrashState state;
+  std::vector<size_t> arrived(point_.window.size());
+  for (const Sector& sector : sectors_) {
+    const uint64_t base = sector.contents.size() + 1;
+    const uint64_t digit = number % base;
+    number /= base;
+    if (digit == 0) continue;
+    const Content& content = sector.contents[digit - 1];
+    state.pieces.push_back({sector.offset, content.data});
+    for (const size_t write : content.writes) ++arrived[write];
+  }
+  for (size_t i = 0; i < arrived.size(); ++i) {
+    if (arrived[i] != 0 && arrived[i] != changing_[i]) state.torn = true;
+  }
+  return state;
+}
+
+CrashState CrashStates::Prefix(uint64_t number, std::mt19937_64& random) const {
+  const size_t n = point_.window.size();
   size_t kept = number;
   if (number == 1) kept = n;
   if (number > 1) kept = n <= kPrefixesMax ? number - 1 : random() % n;
-  Builder builder(point);
+  Builder builder(point_);
   for (size_t i = 0; i < kept; ++i) builder.Keep(i);
   return builder.Take();
+}
+
+CrashState CrashStates::Make(uint64_t number) const {
+  if (disk_count_ && *disk_count_ <= kNumberedDisksMax) {
+    return Disk(number % *disk_count_);
+  }
+  std::seed_seq words{seed_, point_.clock, number};
+  std::mt19937_64 random(words);
+  if (number < prefix_count()) return Prefix(number, random);
+  if (!disk_count_) return RandomState(point_, random);
+  return Disk(order_[(number - prefix_count()) % *disk_count_]);
 }
 
 uint64_t SectorHash(uint64_t sector, std::span<const std::byte> bytes) {

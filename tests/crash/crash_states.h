@@ -2,6 +2,8 @@
 #define TESTS_CRASH_CRASH_STATES_H_
 
 #include <cstdint>
+#include <optional>
+#include <random>
 #include <span>
 #include <vector>
 
@@ -34,14 +36,51 @@ struct CrashState {
   bool torn = false;  // a write of which only a part arrived
 };
 
-// How many states a point has: all of them where the window is a few sectors,
-// else more than anybody will try.
-uint64_t StateCount(const CrashPoint& point);
+// The states of one point.  A sector that no write of the window would change
+// makes no difference: what counts is which of their contents the others have.
+class CrashStates {
+ public:
+  // More different disks than these are not counted.
+  static constexpr uint64_t kCountedMax = 4096;
 
-// State `number` of a point; the same for the same `seed`.  Where states are
-// too many to try all, the first are: none of the window, all of it, and each
-// of its beginnings; then random ones.
-CrashState MakeState(const CrashPoint& point, uint64_t number, uint64_t seed);
+  // `disk`: what is durable at `point`, which must outlive the states.  The
+  // same states for the same `seed`.
+  CrashStates(const CrashPoint& point, std::span<const std::byte> disk,
+              uint64_t seed);
+
+  // How many different disks there are; nullopt: more than kCountedMax.
+  std::optional<uint64_t> disk_count() const { return disk_count_; }
+  // So many numbers lead to `wanted` different disks, or to all that there are;
+  // where they are not counted, very probably.
+  uint64_t NumbersFor(uint64_t wanted) const;
+
+  // Very few disks are numbered one by one.  Else the first numbers are: none
+  // of the window, all of it, and each of its beginnings; then, in an order
+  // that the seed draws, all disks if they are counted, else random ones.
+  CrashState Make(uint64_t number) const;
+
+ private:
+  struct Content {
+    std::span<const std::byte> data;
+    std::vector<size_t> writes;  // of the window, which bring it
+  };
+  struct Sector {
+    uint64_t offset = 0;
+    std::vector<Content> contents;  // other than what is durable
+  };
+  void FindSectors(std::span<const std::byte> disk);
+  void CountDisks();
+  uint64_t prefix_count() const;
+  CrashState Disk(uint64_t number) const;
+  CrashState Prefix(uint64_t number, std::mt19937_64& random) const;
+
+  const CrashPoint& point_;
+  uint64_t seed_;
+  std::vector<Sector> sectors_;   // that may change
+  std::vector<size_t> changing_;  // how many sectors each write changes
+  std::optional<uint64_t> disk_count_;
+  std::vector<uint32_t> order_;  // of the disks, if they are counted
+};
 
 // A hash of a disk's content is the XOR of this over its sectors, so that a
 // change of a few sectors is cheap to follow.

@@ -19,7 +19,8 @@ ResumeWorkload::ResumeWorkload(std::unique_ptr<Workload> first, uint64_t seed)
   for (uint64_t i = 0; i < point.durable; ++i) {
     disk.Put(recording.writes[i].offset, recording.writes[i].data);
   }
-  const CrashState state = MakeState(point, random() % 64, seed);
+  const CrashState state =
+      CrashStates(point, disk.bytes(), seed).Make(random() % 64);
   for (const auto& piece : state.pieces) disk.Put(piece.offset, piece.data);
   base_.assign(disk.bytes().begin(), disk.bytes().end());
   first_cut_ = {point.clock, state.torn, random()};

@@ -9,9 +9,6 @@
 namespace bootstream {
 namespace {
 
-// States that turn out to be known at their point are replaced, this often.
-constexpr uint64_t kAttemptsFactor = 3;
-
 uint64_t HashOf(std::span<const std::byte> disk) {
   uint64_t hash = 0;
   for (uint64_t at = 0; at < disk.size(); at += kSectorBytes) {
@@ -97,46 +94,52 @@ void Simulator::RunRound(const PhaseOfLife& life, uint64_t round,
     }
     disk.Keep();
     if (only && only->point != i) continue;
-    TryPoint(phase, life, *workload, disk, hash, point,
-             {round, i, only ? only->number : 0}, only.has_value());
+    TryPoint({phase, *workload, disk, round, only}, i, point, hash);
   }
   phase.figures.seconds += Now() - start;
 }
 
-void Simulator::TryPoint(PhaseState& phase, const PhaseOfLife& life,
-                         Workload& workload, ScratchDisk& disk,
-                         uint64_t base_hash, const CrashPoint& point,
-                         const Only& where, bool only_one) {
+void Simulator::TryPoint(const Round& round, uint64_t index,
+                         const CrashPoint& point, uint64_t disk_hash) {
+  ScratchDisk& disk = round.disk;
+  const uint64_t seed = MixSeed(options_.seed, round.number);
+  const CrashStates states(point, disk.bytes(), seed);
   const auto sectors = TouchedSectors(point);
-  base_hash ^= HashOfSectors(disk.bytes(), sectors);
-  const uint64_t wanted =
-      std::min(options_.states_per_point, StateCount(point));
-  const uint64_t attempts =
-      std::min(wanted * kAttemptsFactor, StateCount(point));
-  const uint64_t seed = MixSeed(options_.seed, where.round);
+  disk_hash ^= HashOfSectors(disk.bytes(), sectors);
+  const uint64_t wanted = options_.states_per_point;
+  const uint64_t first = round.only ? round.only->number : 0;
+  const uint64_t end = round.only ? first + 1 : states.NumbersFor(wanted);
   std::unordered_set<uint64_t> here;
-  ++phase.figures.points;
-  for (uint64_t number = only_one ? where.number : 0;
-       only_one || (number < attempts && here.size() < wanted); ++number) {
-    const CrashState state = MakeState(point, number, seed);
+  for (uint64_t i = first; i < end && here.size() < wanted; ++i) {
+    const CrashState state = states.Make(i);
     for (const auto& piece : state.pieces) disk.Put(piece.offset, piece.data);
-    const uint64_t hash = base_hash ^ HashOfSectors(disk.bytes(), sectors);
+    const uint64_t hash = disk_hash ^ HashOfSectors(disk.bytes(), sectors);
     if (here.insert(hash).second) {
-      ++phase.figures.tried;
-      phase.seen.insert(hash);
-      const Cut cut{point.clock, state.torn,
-                    MixSeed(seed ^ point.clock, number)};
-      const std::string wrong = workload.Check(disk, cut);
-      if (!wrong.empty()) {
-        Report(phase, {where.round, where.point, number}, wrong);
-      } else if (only_one) {
-        std::printf("%s: nothing is wrong here\n", life.name.c_str());
-      }
+      round.phase.seen.insert(hash);
+      seen_.insert(hash);
+      TryState(round, {point.clock, state.torn, MixSeed(seed ^ point.clock, i)},
+               {round.number, index, i});
     }
     disk.Reset();
-    if (only_one) break;
   }
-  phase.figures.distinct = phase.seen.size();
+  Figures& figures = round.phase.figures;
+  figures.distinct = round.phase.seen.size();
+  ++figures.points;
+  const bool whole = here.size() == states.disk_count();
+  ++(whole                   ? figures.whole
+     : here.size() >= wanted ? figures.enough
+                             : figures.fewer);
+}
+
+void Simulator::TryState(const Round& round, const Cut& cut,
+                         const Only& where) {
+  ++round.phase.figures.tried;
+  const std::string wrong = round.workload.Check(round.disk, cut);
+  if (!wrong.empty()) {
+    Report(round.phase, where, wrong);
+  } else if (round.only) {
+    std::printf("%s: nothing is wrong here\n", round.phase.name.c_str());
+  }
 }
 
 void Simulator::Report(PhaseState& phase, const Only& where,
@@ -159,12 +162,6 @@ std::vector<Simulator::PhaseFigures> Simulator::phases() const {
     all.push_back({phase.name, phase.figures});
   }
   return all;
-}
-
-uint64_t Simulator::distinct() const {
-  uint64_t sum = 0;
-  for (const PhaseState& phase : phases_) sum += phase.figures.distinct;
-  return sum;
 }
 
 uint64_t Simulator::violations() const {

@@ -29,7 +29,10 @@ class Simulator {
     uint64_t number = 0;
   };
   struct Figures {
-    uint64_t points = 0;  // flushes, and ends
+    uint64_t points = 0;  // flushes, and ends; each is one of:
+    uint64_t whole = 0;   // every disk that it may leave was tried
+    uint64_t enough = 0;  // as many as were asked for
+    uint64_t fewer = 0;   // not so many were found
     uint64_t tried = 0;
     uint64_t distinct = 0;
     uint64_t violations = 0;
@@ -48,7 +51,8 @@ class Simulator {
     Figures figures;
   };
   std::vector<PhaseFigures> phases() const;
-  uint64_t distinct() const;
+  // Of all phases: disks that several of them have count once.
+  uint64_t distinct() const { return seen_.size(); }
   uint64_t violations() const;
 
  private:
@@ -58,13 +62,21 @@ class Simulator {
     std::unordered_set<uint64_t> seen;  // hashes of disks
   };
   PhaseState& StateOf(const std::string& name);
-  void TryPoint(PhaseState& phase, const PhaseOfLife& life, Workload& workload,
-                ScratchDisk& disk, uint64_t base_hash, const CrashPoint& point,
-                const Only& where, bool only_one);
+  struct Round {
+    PhaseState& phase;
+    Workload& workload;
+    ScratchDisk& disk;  // with what is durable
+    uint64_t number = 0;
+    std::optional<Only> only;
+  };
+  void TryPoint(const Round& round, uint64_t index, const CrashPoint& point,
+                uint64_t disk_hash);
+  void TryState(const Round& round, const Cut& cut, const Only& where);
   void Report(PhaseState& phase, const Only& where, const std::string& what);
 
   Options options_;
   std::vector<PhaseState> phases_;
+  std::unordered_set<uint64_t> seen_;
 };
 
 // A seed for one thing of many that depend on `seed`.

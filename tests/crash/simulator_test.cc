@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 #include <set>
 
 #include "blockmap/base/aligned_buffer.h"
@@ -70,6 +71,20 @@ TEST(SimulatorTest, RightOrderHasNoViolations) {
   EXPECT_EQ(figures.violations, 0U);
   EXPECT_EQ(figures.points, 3U);  // two flushes and the end
   EXPECT_GT(figures.distinct, 50U);
+  EXPECT_EQ(figures.whole, 2U);
+  EXPECT_EQ(figures.enough, 1U);
+  EXPECT_EQ(figures.fewer, 0U);
+}
+
+TEST(SimulatorTest, DiskThatTwoPhasesLeaveCountsOnce) {
+  Simulator simulator({});
+  const auto make = [](uint64_t) { return std::make_unique<Toy>(true); };
+  simulator.RunRound({"one", make}, 0);
+  const uint64_t one = simulator.distinct();
+  EXPECT_EQ(one, simulator.phases()[0].figures.distinct);
+  simulator.RunRound({"two", make}, 0);
+  EXPECT_EQ(simulator.phases()[1].figures.distinct, one);
+  EXPECT_EQ(simulator.distinct(), one);
 }
 
 Recording::Write MakeWrite(uint64_t sector, uint64_t sectors, uint64_t clock,
@@ -79,25 +94,96 @@ Recording::Write MakeWrite(uint64_t sector, uint64_t sectors, uint64_t clock,
           clock};
 }
 
-TEST(CrashStatesTest, SmallWindowIsTriedWhole) {
+CrashPoint PointOf(const Recording& recording) {
+  return CrashPointsOf(recording).front();
+}
+
+// Where a state differs from a disk of zeroes, and how.
+std::set<std::pair<uint64_t, std::byte>> DiskOf(const CrashState& state) {
+  std::map<uint64_t, std::byte> sectors;
+  for (const auto& piece : state.pieces) {
+    for (uint64_t at = 0; at < piece.data.size(); at += kSectorBytes) {
+      sectors[piece.offset + at] = piece.data[at];
+    }
+  }
+  return {sectors.begin(), sectors.end()};
+}
+
+class CrashStatesTest : public testing::Test {
+ protected:
+  CrashStates StatesOf(const CrashPoint& point) const {
+    return CrashStates(point, disk_, 1);
+  }
+  // How many different disks the numbers lead to.
+  size_t CountDisks(const CrashPoint& point, uint64_t wanted) const {
+    const CrashStates states = StatesOf(point);
+    std::set<std::set<std::pair<uint64_t, std::byte>>> found;
+    for (uint64_t i = 0; i < states.NumbersFor(wanted); ++i) {
+      found.insert(DiskOf(states.Make(i)));
+    }
+    return found.size();
+  }
+  std::vector<std::byte> disk_ = std::vector<std::byte>(64 * kSectorBytes);
+};
+
+TEST_F(CrashStatesTest, SmallWindowIsTriedWhole) {
   Recording recording;
   recording.writes = {MakeWrite(0, 2, 1, 1), MakeWrite(9, 2, 2, 2)};
   recording.end = 3;
-  const auto points = CrashPointsOf(recording);
-  ASSERT_EQ(points.size(), 1U);
-  ASSERT_EQ(StateCount(points[0]), 16U);
-  std::set<std::set<uint64_t>> found;
-  for (uint64_t number = 0; number < 16; ++number) {
-    std::set<uint64_t> sectors;
-    for (const auto& piece : MakeState(points[0], number, 1).pieces) {
-      sectors.insert(piece.offset / kSectorBytes);
-    }
-    found.insert(sectors);
-  }
-  EXPECT_EQ(found.size(), 16U);
+  const CrashPoint point = PointOf(recording);
+  EXPECT_EQ(StatesOf(point).disk_count(), 16U);
+  EXPECT_EQ(StatesOf(point).NumbersFor(50), 16U);
+  EXPECT_EQ(CountDisks(point, 50), 16U);
 }
 
-TEST(CrashStatesTest, FlushCoversWhatHadCompletedBeforeIt) {
+TEST_F(CrashStatesTest, MiddlingWindowLeadsToAllItsDisks) {
+  for (uint64_t sectors = 6; sectors <= 12; ++sectors) {
+    Recording recording;
+    recording.writes = {MakeWrite(0, sectors - 3, 1, 1),
+                        MakeWrite(40, 3, 2, 2)};
+    recording.end = 3;
+    EXPECT_EQ(CountDisks(PointOf(recording), 50), size_t{1} << sectors);
+  }
+}
+
+TEST_F(CrashStatesTest, LargeWindowLeadsToAsManyDisksAsAreWanted) {
+  Recording recording;
+  recording.writes = {MakeWrite(0, 13, 1, 1)};
+  recording.end = 2;
+  EXPECT_FALSE(StatesOf(PointOf(recording)).disk_count());
+  EXPECT_GE(CountDisks(PointOf(recording), 50), 50U);
+}
+
+TEST_F(CrashStatesTest, OfWritesThatOverlapEitherMayWin) {
+  Recording recording;
+  recording.writes = {MakeWrite(0, 1, 1, 1), MakeWrite(0, 2, 2, 2)};
+  recording.end = 3;
+  EXPECT_EQ(StatesOf(PointOf(recording)).disk_count(), 6U);
+  EXPECT_EQ(CountDisks(PointOf(recording), 50), 6U);
+}
+
+TEST_F(CrashStatesTest, SectorThatStaysAsItIsMakesNoDifference) {
+  Recording recording;
+  recording.writes = {MakeWrite(0, 8, 1, 0), MakeWrite(8, 2, 2, 1)};
+  recording.end = 3;
+  EXPECT_EQ(StatesOf(PointOf(recording)).disk_count(), 4U);
+}
+
+TEST_F(CrashStatesTest, StateIsTornIfAWriteArrivesInPart) {
+  Recording recording;
+  recording.writes = {MakeWrite(0, 2, 1, 1), MakeWrite(9, 1, 2, 2)};
+  recording.end = 3;
+  const CrashPoint point = PointOf(recording);
+  const CrashStates states = StatesOf(point);
+  for (uint64_t i = 0; i < states.NumbersFor(50); ++i) {
+    const auto disk = DiskOf(states.Make(i));
+    const size_t arrived = disk.count({0, std::byte{1}}) +
+                           disk.count({kSectorBytes, std::byte{1}});
+    EXPECT_EQ(states.Make(i).torn, arrived == 1);
+  }
+}
+
+TEST_F(CrashStatesTest, FlushCoversWhatHadCompletedBeforeIt) {
   Recording recording;
   recording.writes = {MakeWrite(0, 1, 1, 1), MakeWrite(1, 1, 3, 2),
                       MakeWrite(2, 1, 5, 3)};
@@ -111,17 +197,18 @@ TEST(CrashStatesTest, FlushCoversWhatHadCompletedBeforeIt) {
   EXPECT_EQ(points[1].window.size(), 2U);
 }
 
-TEST(CrashStatesTest, LargeWindowBeginsWithNoneAllAndItsBeginnings) {
+TEST_F(CrashStatesTest, LargeWindowBeginsWithNoneAllAndItsBeginnings) {
   Recording recording;
   for (uint64_t i = 0; i < 6; ++i) {
     recording.writes.push_back(MakeWrite(8 * i, 8, i + 1, 1));
   }
   recording.end = 9;
-  const CrashPoint point = CrashPointsOf(recording).front();
-  EXPECT_TRUE(MakeState(point, 0, 1).pieces.empty());
-  EXPECT_EQ(MakeState(point, 1, 1).pieces.size(), 6U);
+  const CrashPoint point = PointOf(recording);
+  const CrashStates states = StatesOf(point);
+  EXPECT_TRUE(states.Make(0).pieces.empty());
+  EXPECT_EQ(states.Make(1).pieces.size(), 6U);
   for (uint64_t number = 2; number <= 6; ++number) {
-    const CrashState state = MakeState(point, number, 1);
+    const CrashState state = states.Make(number);
     EXPECT_EQ(state.pieces.size(), number - 1);
     EXPECT_FALSE(state.torn);
   }
