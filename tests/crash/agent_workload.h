@@ -8,6 +8,7 @@
 #include "tests/crash/agent_run.h"
 #include "tests/crash/agent_scene.h"
 #include "tests/crash/disk_checks.h"
+#include "tests/crash/map_tally.h"
 #include "tests/crash/stream_session.h"
 #include "tests/crash/workload.h"
 
@@ -27,6 +28,10 @@ class AgentWorkload final : public Workload {
 
   std::vector<std::byte> Base() override { return scene_.disk; }
   std::string Run(RecordingDevice& device) override;
+  Tally TallyOf(std::span<const std::byte> base,
+                const Recording& recording) const override {
+    return TallyOfMap(base, recording, scene_);
+  }
   std::string Recover(BlockDevice& device, const Cut& cut) override;
   std::string Check(ScratchDisk& disk, const Cut& cut) override;
 

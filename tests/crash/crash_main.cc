@@ -85,7 +85,9 @@ nlohmann::json Figures(const Simulator& simulator, const Arguments& arguments) {
                             {"fewer", figures.fewer},
                             {"tried", figures.tried},
                             {"distinct", figures.distinct},
-                            {"violations", figures.violations}};
+                            {"violations", figures.violations},
+                            {"rounds", figures.rounds},
+                            {"did", figures.tally}};
     tried += figures.tried;
   }
   json["tried"] = tried;
@@ -102,6 +104,11 @@ void Print(const Simulator& simulator) {
         name.c_str(), Wide{figures.points}, Wide{figures.whole},
         Wide{figures.enough}, Wide{figures.fewer}, Wide{figures.tried},
         Wide{figures.distinct}, Wide{figures.violations}, figures.seconds);
+    std::string did;
+    for (const auto& [what, times] : figures.tally) {
+      did += "    " + what + " " + std::to_string(times);
+    }
+    if (!did.empty()) std::printf("%s\n", did.c_str());
   }
   std::printf("distinct states %llu, violations %llu\n",
               Wide{simulator.distinct()}, Wide{simulator.violations()});
@@ -139,6 +146,7 @@ int Run(Arguments arguments) {
     }
     ++round;
   } while (!only && simulator.distinct() < arguments.count);
+  if (!only) simulator.JudgePhases();
   Print(simulator);
   if (!arguments.json.empty()) {
     std::ofstream(arguments.json) << Figures(simulator, arguments) << "\n";

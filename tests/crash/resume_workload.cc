@@ -31,6 +31,11 @@ std::string ResumeWorkload::Run(RecordingDevice& device) {
   return first_->Recover(device, first_cut_);
 }
 
+Tally ResumeWorkload::TallyOf(std::span<const std::byte> base,
+                              const Recording& recording) const {
+  return first_->TallyOf(base, recording);
+}
+
 Cut ResumeWorkload::Inner(const Cut& cut) const {
   // Recovery copies what was torn.
   return {first_cut_.clock, first_cut_.torn, cut.choice};

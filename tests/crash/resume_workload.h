@@ -18,6 +18,8 @@ class ResumeWorkload final : public Workload {
   std::vector<std::byte> Base() override { return base_; }
   std::vector<std::byte> Origin() override { return first_->Origin(); }
   std::string Run(RecordingDevice& device) override;
+  Tally TallyOf(std::span<const std::byte> base,
+                const Recording& recording) const override;
   std::string Recover(BlockDevice& device, const Cut& cut) override;
   std::string Check(ScratchDisk& disk, const Cut& cut) override;
 

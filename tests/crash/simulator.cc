@@ -56,17 +56,17 @@ uint64_t MixSeed(uint64_t seed, uint64_t number) {
   return mixed ^ (mixed >> 31);
 }
 
-Simulator::PhaseState& Simulator::StateOf(const std::string& name) {
+Simulator::PhaseState& Simulator::StateOf(const PhaseOfLife& life) {
   for (PhaseState& phase : phases_) {
-    if (phase.name == name) return phase;
+    if (phase.life.name == life.name) return phase;
   }
-  phases_.push_back({name, {}, {}});
+  phases_.push_back({life});
   return phases_.back();
 }
 
 void Simulator::RunRound(const PhaseOfLife& life, uint64_t round,
                          const std::optional<Only>& only) {
-  PhaseState& phase = StateOf(life.name);
+  PhaseState& phase = StateOf(life);
   const double start = Now();
   const auto workload = life.make(MixSeed(options_.seed, round));
   ScratchDisk disk(workload->Base(), workload->Origin());
@@ -74,6 +74,10 @@ void Simulator::RunRound(const PhaseOfLife& life, uint64_t round,
   const std::string wrong = workload->Run(device);
   const Recording recording = device.TakeRecording();
   if (!wrong.empty()) Report(phase, {round, 0, 0}, "no power cut: " + wrong);
+  ++phase.figures.rounds;
+  for (const auto& [what, times] : workload->TallyOf(disk.bytes(), recording)) {
+    phase.figures.tally[what] += times;
+  }
 
   uint64_t hash = HashOf(disk.bytes());
   uint64_t durable = 0;
@@ -138,7 +142,7 @@ void Simulator::TryState(const Round& round, const Cut& cut,
   if (!wrong.empty()) {
     Report(round.phase, where, wrong);
   } else if (round.only) {
-    std::printf("%s: nothing is wrong here\n", round.phase.name.c_str());
+    std::printf("%s: nothing is wrong here\n", round.phase.life.name.c_str());
   }
 }
 
@@ -148,18 +152,30 @@ void Simulator::Report(PhaseState& phase, const Only& where,
   std::printf(
       "VIOLATION %s: %s\n  again: crash_simulator --seed %llu --only "
       "%s:%llu:%llu:%llu\n",
-      phase.name.c_str(), what.c_str(),
-      static_cast<unsigned long long>(options_.seed), phase.name.c_str(),
+      phase.life.name.c_str(), what.c_str(),
+      static_cast<unsigned long long>(options_.seed), phase.life.name.c_str(),
       static_cast<unsigned long long>(where.round),
       static_cast<unsigned long long>(where.point),
       static_cast<unsigned long long>(where.number));
   std::fflush(stdout);
 }
 
+void Simulator::JudgePhases() {
+  for (PhaseState& phase : phases_) {
+    if (phase.figures.rounds < phase.life.judged_after) continue;
+    for (const std::string& what : phase.life.must_do) {
+      if (phase.figures.tally[what] != 0) continue;
+      ++phase.figures.violations;
+      std::printf("VIOLATION %s: in the whole run no %s\n",
+                  phase.life.name.c_str(), what.c_str());
+    }
+  }
+}
+
 std::vector<Simulator::PhaseFigures> Simulator::phases() const {
   std::vector<PhaseFigures> all;
   for (const PhaseState& phase : phases_) {
-    all.push_back({phase.name, phase.figures});
+    all.push_back({phase.life.name, phase.figures});
   }
   return all;
 }

@@ -37,6 +37,8 @@ class Simulator {
     uint64_t distinct = 0;
     uint64_t violations = 0;
     double seconds = 0;
+    uint64_t rounds = 0;
+    Tally tally;
   };
 
   explicit Simulator(Options options) : options_(options) {}
@@ -44,6 +46,9 @@ class Simulator {
   // One run of the phase's workload, from the seed and the `round`.
   void RunRound(const PhaseOfLife& phase, uint64_t round,
                 const std::optional<Only>& only = {});
+
+  // No more rounds: a phase that never did what it must is a violation.
+  void JudgePhases();
 
   // In the order of their first round.
   struct PhaseFigures {
@@ -57,11 +62,11 @@ class Simulator {
 
  private:
   struct PhaseState {
-    std::string name;
-    Figures figures;
-    std::unordered_set<uint64_t> seen;  // hashes of disks
+    PhaseOfLife life;
+    Figures figures = {};
+    std::unordered_set<uint64_t> seen = {};  // hashes of disks
   };
-  PhaseState& StateOf(const std::string& name);
+  PhaseState& StateOf(const PhaseOfLife& life);
   struct Round {
     PhaseState& phase;
     Workload& workload;

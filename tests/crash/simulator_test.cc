@@ -28,6 +28,10 @@ class Toy final : public Workload {
     const Status status = RunInline(WriteAll(device));
     return status ? "" : status.error().message;
   }
+  Tally TallyOf(std::span<const std::byte>,
+                const Recording& recording) const override {
+    return {{"flushes", recording.flushes.size()}};
+  }
   std::string Recover(BlockDevice&, const Cut&) override { return ""; }
   std::string Check(ScratchDisk& disk, const Cut&) override {
     if (disk.bytes()[0] == std::byte{0}) return "";
@@ -85,6 +89,18 @@ TEST(SimulatorTest, DiskThatTwoPhasesLeaveCountsOnce) {
   simulator.RunRound({"two", make}, 0);
   EXPECT_EQ(simulator.phases()[1].figures.distinct, one);
   EXPECT_EQ(simulator.distinct(), one);
+}
+
+TEST(SimulatorTest, PhaseThatDoesNotDoWhatItMustIsAViolation) {
+  Simulator simulator({});
+  const auto make = [](uint64_t) { return std::make_unique<Toy>(true); };
+  simulator.RunRound({"does", make, {"flushes"}}, 0);
+  simulator.RunRound({"does not", make, {"flushes", "moves"}}, 0);
+  simulator.RunRound({"not yet", make, {"moves"}, 2}, 0);
+  simulator.JudgePhases();
+  EXPECT_EQ(simulator.phases()[0].figures.violations, 0U);
+  EXPECT_EQ(simulator.phases()[1].figures.violations, 1U);
+  EXPECT_EQ(simulator.phases()[2].figures.violations, 0U);
 }
 
 Recording::Write MakeWrite(uint64_t sector, uint64_t sectors, uint64_t clock,

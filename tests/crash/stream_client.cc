@@ -24,6 +24,9 @@ std::string StreamClient::Run() {
     backfill.emplace(session_.executor(), session_.engine(), session_.store(),
                      backfill_options);
   }
+  for (const uint64_t chunk : options_.read_first) {
+    StartOn({}, Hydrate(chunk, FetchClass::kDemand));
+  }
   const uint64_t backfill_at = Below(options_.operations);
   for (uint64_t done = 0; done < options_.operations && wrong_.empty();) {
     if (under_way_ < options_.parallel && Below(3) == 0) {
@@ -38,6 +41,7 @@ std::string StreamClient::Run() {
   DrainAll();
   device_.LetGo();
   session_.executor().Advance(std::chrono::seconds(10));
+  tally_["read-throughs"] = session_.engine().statistics().demand_misses;
   return wrong_;
 }
 
@@ -132,7 +136,7 @@ Task<void> StreamClient::Guarded(Range range, Task<void> task) {
 }
 
 void StreamClient::StartAny() {
-  const uint64_t kind = Below(options_.moves_metadata ? 24 : 20);
+  const uint64_t kind = Below(options_.moves_metadata ? 28 : 20);
   const uint64_t image_chunks =
       session_.engine().manifest().grid().chunk_count();
   const bool fua = Below(4) == 0;
@@ -155,13 +159,13 @@ void StreamClient::StartAny() {
   } else if (kind < 18) {
     StartOn({}, Flush());
   } else if (kind < 20) {
-    StartOn({}, Hydrate(Below(image_chunks)));
+    StartOn({}, Hydrate(Below(image_chunks), FetchClass::kBackfill));
   } else if (kind == 20) {
     StartOn({}, Checkpoint());
   } else if (kind == 21) {
     StartOn({}, Below(2) == 0 ? RewriteAnchor() : CountBoot());
   } else {
-    StartOn({}, MoveMetadata(Below(5)));
+    StartOn({}, MoveMetadata(next_move_++ % 5));
   }
 }
 
@@ -230,9 +234,9 @@ Task<void> StreamClient::Flush() {
   if (status) model_.EndFlush(ticket, device_.clock());
 }
 
-Task<void> StreamClient::Hydrate(uint64_t chunk) {
-  const Status status = co_await session_.engine().Hydrate(
-      ImageChunk{chunk}, FetchClass::kBackfill);
+Task<void> StreamClient::Hydrate(uint64_t chunk, FetchClass fetch_class) {
+  const Status status =
+      co_await session_.engine().Hydrate(ImageChunk{chunk}, fetch_class);
   if (!status && status.error().code == ErrorCode::kNoSpace) co_return;
   Expect(status, "hydrate");
 }
@@ -244,7 +248,10 @@ Task<void> StreamClient::Checkpoint() {
 
 Task<void> StreamClient::MoveMetadata(uint64_t which) {
   MapStore& store = session_.store();
-  if (store.region().available_count(true) < 4) co_return;
+  if (store.region().available_count(true) < 4) {
+    ++tally_["metadata moves left out"];
+    co_return;
+  }
   const Superblock& superblock = store.superblock();
   const std::array<DiskChunk, 5> all{
       superblock.superblock_chunks[0], superblock.superblock_chunks[1],
@@ -252,6 +259,7 @@ Task<void> StreamClient::MoveMetadata(uint64_t which) {
       superblock.journal_chunk};
   const DiskChunk chunk = all[which];
   const Status status = co_await store.MoveMetadata(chunk);
+  ++tally_[status ? "metadata moves" : "metadata moves refused"];
   if (status) {
     store.Release(chunk);
   } else if (status.error().code != ErrorCode::kInvalid &&

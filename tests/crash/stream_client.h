@@ -11,6 +11,7 @@
 #include "tests/crash/recording_device.h"
 #include "tests/crash/stream_session.h"
 #include "tests/crash/target_model.h"
+#include "tests/crash/workload.h"
 
 namespace bootstream {
 
@@ -19,6 +20,8 @@ struct StreamClientOptions {
   uint64_t parallel = 4;
   // Image chunks that are written, discarded and zeroed; others are only read.
   std::vector<uint64_t> written_chunks;
+  // Those that are read before anything else.
+  std::vector<uint64_t> read_first = {};
   // The target's tables, at both ends of the image, which are not written.
   uint64_t table_bytes = uint64_t{5} * kBlockBytes;
   bool moves_metadata = false;
@@ -42,6 +45,9 @@ class StreamClient {
   // All operations, and then until nothing is under way; what went wrong, or
   // nothing.
   std::string Run();
+  // Afterwards: reads and writes that waited for the network (`read-throughs`),
+  // and what became of moves of metadata.
+  const Tally& tally() const { return tally_; }
 
  private:
   struct Range {
@@ -65,7 +71,7 @@ class StreamClient {
   Task<void> Zero(Range range, bool fua);
   Task<void> Discard(Range range);
   Task<void> Flush();
-  Task<void> Hydrate(uint64_t chunk);
+  Task<void> Hydrate(uint64_t chunk, FetchClass fetch_class);
   Task<void> Checkpoint();
   Task<void> MoveMetadata(uint64_t which);
   Task<void> RewriteAnchor();
@@ -82,7 +88,9 @@ class StreamClient {
   std::mt19937_64 random_;
   std::set<uint64_t> busy_;  // blocks
   uint64_t under_way_ = 0;
+  uint64_t next_move_ = 0;  // of metadata
   std::string wrong_;
+  Tally tally_;
 };
 
 }  // namespace bootstream

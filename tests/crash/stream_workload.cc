@@ -3,6 +3,8 @@
 #include <cstring>
 #include <random>
 
+#include "tests/crash/map_tally.h"
+
 namespace bootstream {
 namespace {
 
@@ -36,7 +38,16 @@ std::string StreamWorkload::Run(RecordingDevice& device) {
   auto session = StreamSession::Open(device, scene_->image, {});
   if (!session) return Because("open", session.error());
   StreamClient client(device, **session, model_, options_.client, seed_);
-  return client.Run();
+  auto wrong = client.Run();
+  requests_ = client.tally();
+  return wrong;
+}
+
+Tally StreamWorkload::TallyOf(std::span<const std::byte> base,
+                              const Recording& recording) const {
+  Tally tally = TallyOfMap(base, recording, *scene_);
+  tally.insert(requests_.begin(), requests_.end());
+  return tally;
 }
 
 std::string StreamWorkload::CheckMap(StreamSession& session,
@@ -87,7 +98,10 @@ std::string StreamWorkload::BringIn(StreamSession& session, const Cut& cut) {
 std::string StreamWorkload::Recover(BlockDevice& device, const Cut& cut) {
   auto session = StreamSession::Open(device, scene_->image, {});
   if (!session) return Because("open", session.error());
-  return BringIn(**session, cut);
+  auto wrong = BringIn(**session, cut);
+  requests_ = {
+      {"read-throughs", (*session)->engine().statistics().demand_misses}};
+  return wrong;
 }
 
 // A few more writes, a flush, and all of it again after the next start.

@@ -26,6 +26,8 @@ class StreamWorkload final : public Workload {
 
   std::vector<std::byte> Base() override { return scene_->disk; }
   std::string Run(RecordingDevice& device) override;
+  Tally TallyOf(std::span<const std::byte> base,
+                const Recording& recording) const override;
   std::string Recover(BlockDevice& device, const Cut& cut) override;
   std::string Check(ScratchDisk& disk, const Cut& cut) override;
 
@@ -41,6 +43,7 @@ class StreamWorkload final : public Workload {
   std::shared_ptr<const Scene> scene_;
   StreamWorkloadOptions options_;
   uint64_t seed_;
+  Tally requests_;  // what the client has asked for
   TargetModel model_;
 };
 

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,6 +21,9 @@ struct Cut {
   uint64_t choice = 0;  // random: which way to go on
 };
 
+// What was done, and how often.
+using Tally = std::map<std::string, uint64_t>;
+
 // One run of the real agent or the real driver core, and what must be true of
 // the disk whenever it is cut short.  Made from a seed, used once.
 class Workload {
@@ -31,6 +36,9 @@ class Workload {
   virtual std::vector<std::byte> Origin() { return Base(); }
   // Do the work; what went wrong, or nothing.
   virtual std::string Run(RecordingDevice& device) = 0;
+  // What a run that was recorded on the disk `base` has done.
+  virtual Tally TallyOf(std::span<const std::byte> base,
+                        const Recording& recording) const = 0;
   // What the next start does after a power cut, up to its end.
   virtual std::string Recover(BlockDevice& device, const Cut& cut) = 0;
   // Check `disk` as it was left, recover, check again; what is wrong, or
@@ -41,6 +49,10 @@ class Workload {
 struct PhaseOfLife {
   std::string name;
   std::function<std::unique_ptr<Workload>(uint64_t seed)> make;
+  // What its runs must have done in the end, or it is not what it is named for;
+  // judged after so many rounds.
+  std::vector<std::string> must_do = {};
+  uint64_t judged_after = 1;
 };
 
 }  // namespace bootstream
