@@ -2,7 +2,9 @@
 
 #include <cstring>
 
+#include "blockmap/map/journal.h"
 #include "tests/crash/agent_workload.h"
+#include "tests/crash/simulator.h"
 
 namespace bootstream {
 namespace {
@@ -13,6 +15,12 @@ AgentWorkload::Options OptionsFor(AgentWorkload::Command command,
   options.command = command;
   options.batch_chunks = static_cast<uint32_t>(2 + seed % 7);
   return options;
+}
+
+// What comes before has used up some of the journal, or all of it.
+void Age(Scene& scene, uint64_t seed) {
+  const uint64_t blocks = JournalBlocks(1, Scene::kChunk);
+  UseUpJournal(*ReleasedScene(), MixSeed(seed, 1) % (blocks + 1), scene);
 }
 
 const Scene& Armed() {
@@ -39,16 +47,23 @@ std::vector<PhaseOfLife> AgentPhases(uint64_t operations) {
                                            OptionsFor(Command::kLayDown, seed));
   };
   const auto migrate = [](uint64_t seed) {
-    const Scene& scene = ReleasedScene()->scene;
-    return std::make_unique<AgentWorkload>(scene, scene.image,
+    Scene scene = ReleasedScene()->scene;
+    Age(scene, seed);
+    std::vector<std::byte> content = scene.image;
+    return std::make_unique<AgentWorkload>(std::move(scene), std::move(content),
                                            OptionsFor(Command::kMigrate, seed));
   };
   const auto from_armed = [](uint64_t seed) {
+    Scene scene = Armed();
+    Age(scene, seed);
+    std::vector<std::byte> content = scene.image;
     return std::make_unique<AgentWorkload>(
-        Armed(), Armed().image, OptionsFor(Command::kRollback, seed));
+        std::move(scene), std::move(content),
+        OptionsFor(Command::kRollback, seed));
   };
   const auto from_streaming = [operations](uint64_t seed) {
     LivedScene lived = StreamedScene(Armed(), operations, seed);
+    Age(lived.scene, seed);
     return std::make_unique<AgentWorkload>(
         std::move(lived.scene), std::move(lived.content),
         OptionsFor(Command::kRollback, seed));
@@ -56,15 +71,19 @@ std::vector<PhaseOfLife> AgentPhases(uint64_t operations) {
   const auto back_again = [operations](uint64_t seed) {
     LivedScene lived = StreamedScene(Armed(), operations, seed);
     ParkScene(*ReleasedScene(), lived.scene);
+    Age(lived.scene, seed);
     return std::make_unique<AgentWorkload>(std::move(lived.scene),
                                            std::move(lived.content),
                                            OptionsFor(Command::kReturn, seed));
   };
+  // Whether a run needs a fresh journal is drawn, so only many are judged.
+  constexpr uint64_t kManyRounds = 8;
+  const std::vector<std::string> switches{"journal switches"};
   return {{"laydown", lay_down},
-          {"migrate", migrate},
-          {"rollback-armed", from_armed},
-          {"rollback-streaming", from_streaming},
-          {"return", back_again}};
+          {"migrate", migrate, switches, kManyRounds},
+          {"rollback-armed", from_armed, switches, kManyRounds},
+          {"rollback-streaming", from_streaming, switches, kManyRounds},
+          {"return", back_again, switches, kManyRounds}};
 }
 
 }  // namespace bootstream

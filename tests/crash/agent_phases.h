@@ -13,7 +13,8 @@ namespace bootstream {
 //   rollback-armed      back from a target that never ran
 //   rollback-streaming  back from one that has written for `operations`
 //   return              to that target, after it was parked
-// The number of chunks in a batch is drawn.
+// The number of chunks in a batch is drawn, and how much of the journal is used
+// up when the agent begins.
 std::vector<PhaseOfLife> AgentPhases(uint64_t operations);
 
 }  // namespace bootstream

@@ -155,6 +155,13 @@ void ReleaseDisk(const Workshop& shop, AgentScene& agent) {
   agent.first = *located.superblock;
 }
 
+// Another state that the chunk may have, without another place.
+ChunkState Another(const ChunkState& state) {
+  if (state.location.is_absent()) return {Location::Zero(), 0, 0};
+  const uint64_t lowest = state.valid & (~state.valid + 1);
+  return {state.location, state.valid, state.dirty ^ lowest};
+}
+
 UniqueFd Seal(const std::vector<std::byte>& bytes) {
   UniqueFd fd(::memfd_create("released", MFD_ALLOW_SEALING | MFD_CLOEXEC));
   for (size_t done = 0; fd && done < bytes.size();) {
@@ -205,6 +212,27 @@ void ParkScene(const AgentScene& released, Scene& scene) {
   const AgentRun agent(scene, released.path, 64);
   const Status status = agent.Rollback(disk);
   if (!status) Give("rollback: " + status.error().message);
+  scene.SetDisk(disk.bytes());
+}
+
+void UseUpJournal(const AgentScene& released, uint64_t commits, Scene& scene) {
+  ScratchDisk disk(scene.disk);
+  const AgentRun agent(scene, released.path, 1);
+  StreamSession::Options options;
+  options.starts = false;
+  options.superblock = Must(agent.Find(disk), "find");
+  {
+    auto session =
+        Must(StreamSession::Open(disk, scene.image, options), "open");
+    MapStore& store = session->store();
+    const ImageChunk chunk{scene.manifest->content().boot_set[1].first};
+    const ChunkState state = store.map().Get(chunk);
+    for (uint64_t i = 0; i < commits; ++i) {
+      store.SetChunk(chunk, Another(state));
+      store.SetChunk(chunk, state);
+      if (!RunInline(store.Commit())) Give("commit");
+    }
+  }
   scene.SetDisk(disk.bytes());
 }
 

@@ -45,6 +45,9 @@ LivedScene StreamedScene(const Scene& armed, uint64_t operations,
                          uint64_t seed);
 // And back again: the target is parked.
 void ParkScene(const AgentScene& released, Scene& scene);
+// `commits` that change nothing in the end, each of a block of the journal: so
+// that the switch to a fresh one falls elsewhere in what follows.
+void UseUpJournal(const AgentScene& released, uint64_t commits, Scene& scene);
 
 }  // namespace bootstream
 
