@@ -28,7 +28,10 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kChunk = Scene::kChunk;
 constexpr uint64_t kDiskBytes = 18 * kMiB + uint64_t{77} * kSectorBytes;
-constexpr uint64_t kImageBytes = 4 * kMiB;
+// It reaches beyond the region: what is behind it, the anchor's chunk above
+// all, is where metadata would rather be.
+constexpr uint64_t kImageBytes = 17 * kMiB;
+constexpr uint64_t kUsedChunks = 4 * kMiB / kChunk;  // but for the last one
 
 [[noreturn]] void Give(const std::string& why) {
   std::fprintf(stderr, "agent scene: %s\n", why.c_str());
@@ -76,7 +79,7 @@ void MakeSource(const Workshop& shop) {
   shop.Do("truncate -s " + std::to_string(kDiskBytes) +
           " disk && printf 'label: gpt\\nstart=2048, size=4096, type=U\\n"
           "start=6144, size=28672, type=L\\n' | sfdisk -q disk &&"
-          "mkdir tree && for i in $(seq 40); do"
+          "mkdir tree && for i in $(seq 24); do"
           " head -c 100000 /dev/urandom > tree/f$i; done &&"
           "mkfs.vfat --offset 2048 disk 2048 &&"
           "mkfs.ext4 -q -E offset=3145728 -d tree disk 14M");
@@ -92,7 +95,7 @@ void Fill(std::vector<std::byte>& image, uint64_t from, uint64_t to,
 void MakeImage(const Workshop& shop, Scene& scene) {
   shop.Do("truncate -s " + std::to_string(kImageBytes) +
           " image && printf 'label: gpt\\nstart=2048, size=2048, type=U\\n"
-          "start=4096, size=2048, type=L\\nstart=6144, size=1900, type=L\\n' |"
+          "start=4096, size=2048, type=L\\nstart=6144, size=28524, type=L\\n' |"
           " sfdisk -q image");
   scene.image = shop.Load("image");
   Fill(scene.image, kMiB, kMiB + 5 * kChunk + 7000, 1);
@@ -140,6 +143,7 @@ void ReleaseDisk(const Workshop& shop, AgentScene& agent) {
   MigrateOptions options;
   options.image_name = "new";
   options.plan.headroom_bytes = 0;
+  options.plan.when_full = WhenFull::kBlock;
   options.plan.journal_chunks = 1;
   options.plan.spare_chunks = 2;
   NewImage access(scene);
@@ -242,7 +246,7 @@ LivedScene StreamedScene(const Scene& armed, uint64_t operations,
   TargetModel model(armed.image);
   StreamClientOptions options;
   options.operations = operations;
-  for (uint64_t c = 0; c * kChunk < armed.image.size(); ++c) {
+  for (uint64_t c = 0; c < kUsedChunks; ++c) {
     options.written_chunks.push_back(c);
   }
   {

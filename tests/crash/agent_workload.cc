@@ -180,10 +180,29 @@ std::string AgentWorkload::CheckBack(ScratchDisk& disk, const Superblock& found,
   return CheckSourceInPlace(scene_, disk);
 }
 
+// The next start opens the map, which mends it, and the power goes again.
+std::string AgentWorkload::OpenAndLook(ScratchDisk& disk,
+                                       const Superblock& found,
+                                       const Cut& cut) const {
+  StreamSession::Options options;
+  options.starts = false;
+  options.superblock = found;
+  const auto session = StreamSession::Open(disk, scene_.image, options);
+  if (!session) return Because("open", session.error());
+  const auto after = Find(disk);
+  if (!after) return Because("find when opened", after.error());
+  const auto wrong = LookAt(disk, *after, cut);
+  return wrong.empty() ? "" : "opened: " + wrong;
+}
+
 std::string AgentWorkload::Check(ScratchDisk& disk, const Cut& cut) {
   const auto before = Find(disk);
   if (!before) return Because("find", before.error());
   if (auto wrong = LookAt(disk, *before, cut); !wrong.empty()) return wrong;
+  if (*before && cut.choice / 8 % 2 == 0) {
+    const auto wrong = OpenAndLook(disk, **before, cut);
+    if (!wrong.empty()) return wrong;
+  }
   const bool back = GoesBack(*before, cut);
   if (auto s = GoOnOrBack(disk, *before, cut); !s.empty()) return s;
   const char* way = back ? "gone back: " : "gone on: ";

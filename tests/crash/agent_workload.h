@@ -45,6 +45,8 @@ class AgentWorkload final : public Workload {
                      const Cut& cut) const;
   std::string LookInside(ScratchDisk& disk, const Superblock& superblock,
                          const Cut& cut) const;
+  std::string OpenAndLook(ScratchDisk& disk, const Superblock& found,
+                          const Cut& cut) const;
   std::string ReadTarget(StreamSession& session, const Cut& cut) const;
   bool GoesBack(const std::optional<Superblock>& found, const Cut& cut) const;
   Status GoOn(BlockDevice& device) const;

@@ -11,6 +11,12 @@ bool Same(std::span<const std::byte> a, std::span<const std::byte> b) {
   return std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
+// Of an image most is zero: it is there once, and stays in the cache.
+std::span<const std::byte> BytesOf(const std::vector<std::byte>& content) {
+  static const std::vector<std::byte> zeroes(kBlockBytes);
+  return content.empty() ? zeroes : content;
+}
+
 }  // namespace
 
 TargetModel::TargetModel(std::span<const std::byte> image)
@@ -19,7 +25,9 @@ TargetModel::TargetModel(std::span<const std::byte> image)
   for (uint64_t at = 0; at < image.size(); at += kBlockBytes) {
     Version first;
     const auto content = image.subspan(at, kBlockBytes);
-    first.content.assign(content.begin(), content.end());
+    if (!Same(content, BytesOf({}))) {
+      first.content.assign(content.begin(), content.end());
+    }
     first.durable = 0;
     first.acknowledged = 0;
     blocks_.push_back({std::move(first)});
@@ -37,7 +45,8 @@ uint64_t TargetModel::BeginWrite(uint64_t clock, uint64_t offset,
     const uint64_t size =
         std::min<uint64_t>(data.size() - done, kBlockBytes - inside);
     Version version;
-    version.content = blocks_[block].back().content;
+    const auto before = Latest(block);
+    version.content.assign(before.begin(), before.end());
     std::memcpy(version.content.data() + inside, data.data() + done, size);
     version.begun = clock;
     version.ticket = ticket;
@@ -72,14 +81,14 @@ void TargetModel::EndFlush(uint64_t ticket, uint64_t clock) {
 }
 
 std::span<const std::byte> TargetModel::Latest(uint64_t block) const {
-  return blocks_[block].back().content;
+  return BytesOf(blocks_[block].back().content);
 }
 
 std::vector<std::byte> TargetModel::LatestContent() const {
   std::vector<std::byte> content;
   content.reserve(size_bytes_);
   for (const auto& versions : blocks_) {
-    const auto& last = versions.back().content;
+    const auto last = BytesOf(versions.back().content);
     content.insert(content.end(), last.begin(), last.end());
   }
   return content;
@@ -95,14 +104,14 @@ bool TargetModel::Allows(uint64_t block, std::span<const std::byte> content,
   const std::span allowed(&versions[first], end - first);
   bool mixes = tore;
   for (const Version& version : allowed) {
-    if (Same(content, version.content)) return true;
+    if (Same(content, BytesOf(version.content))) return true;
     if (&version != &allowed.front()) mixes = mixes || !version.whole;
   }
   if (!mixes) return false;
   for (size_t at = 0; at < kBlockBytes; at += kSectorBytes) {
     const auto sector = content.subspan(at, kSectorBytes);
     const bool known = std::ranges::any_of(allowed, [&](const Version& v) {
-      return Same(sector, std::span(v.content).subspan(at, kSectorBytes));
+      return Same(sector, BytesOf(v.content).subspan(at, kSectorBytes));
     });
     if (!known) return false;
   }
@@ -118,7 +127,8 @@ std::string TargetModel::Check(uint64_t offset,
     const auto& versions = blocks_[block];
     std::string what = "block " + std::to_string(block) + " of the image";
     for (size_t i = 0; i < versions.size(); ++i) {
-      if (Same(content.subspan(at, kBlockBytes), versions[i].content)) {
+      if (Same(content.subspan(at, kBlockBytes),
+               BytesOf(versions[i].content))) {
         return what + " reads as version " + std::to_string(i) + " of " +
                std::to_string(versions.size()) + ", which was overwritten";
       }

@@ -43,7 +43,7 @@ class TargetModel {
  private:
   static constexpr uint64_t kNever = ~uint64_t{0};
   struct Version {
-    std::vector<std::byte> content;
+    std::vector<std::byte> content;  // empty: zeroes
     uint64_t begun = 0;              // clock
     uint64_t durable = kNever;       // clock
     uint64_t acknowledged = kNever;  // order
