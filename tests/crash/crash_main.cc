@@ -19,6 +19,7 @@ const std::string kResume = "resume-";
 struct Arguments {
   Simulator::Options simulator;
   uint64_t count = 0;
+  uint64_t at_least = 0;
   uint64_t operations = 120;
   uint64_t resumes = 3;
   std::string part;
@@ -151,6 +152,13 @@ int Run(Arguments arguments) {
   if (!arguments.json.empty()) {
     std::ofstream(arguments.json) << Figures(simulator, arguments) << "\n";
   }
+  if (!only && simulator.distinct() < arguments.at_least) {
+    std::fprintf(stderr,
+                 "crash_simulator: only %llu distinct states, and there must "
+                 "be at least %llu\n",
+                 Wide{simulator.distinct()}, Wide{arguments.at_least});
+    return 1;
+  }
   return simulator.violations() == 0 ? 0 : 1;
 }
 
@@ -166,6 +174,8 @@ int main(int argc, char** argv) {
   app.add_option("--seed", arguments.simulator.seed, "do the same again");
   app.add_option("--count", arguments.count,
                  "rounds until so many distinct states; 0: one round");
+  app.add_option("--at-least", arguments.at_least,
+                 "fail if there are fewer distinct states in the end");
   app.add_option("--states", arguments.simulator.states_per_point,
                  "states for each flush");
   app.add_option("--operations", arguments.operations,
