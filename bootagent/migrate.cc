@@ -219,6 +219,11 @@ Task<Status> Migration::RelocateOccupants() {
   job_.progress.Start("relocate", chunks.size(), Progress::Unit::kItems);
   auto s =
       co_await Relocate(job_.device, *store_, chunks, job_.Mover("relocate"));
+  if (!s && s.error().code == ErrorCode::kIo) {
+    co_return Annotate(s.error(),
+                       "what is in the way cannot be moved, and nothing of the "
+                       "old system was changed");
+  }
   if (!s) co_return s;
   job_.progress.Finish();
   co_return co_await Record(Phase::kRelocated);

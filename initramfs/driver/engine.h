@@ -141,9 +141,14 @@ class StreamEngine final : public BlockService {
   Task<Status> ReadLocal(Piece piece, const ChunkState& state,
                          const Flight* flight, std::span<std::byte> out);
   Task<Status> ReadDisk(uint64_t offset, std::span<std::byte> out);
+  Task<Status> ReadBlocks(DiskChunk place, uint64_t blocks,
+                          std::span<std::byte> content);
+  Task<bool> IsLost(ImageChunk chunk, const ChunkState& state, uint64_t wanted);
   Task<Status> ReadHealed(Piece piece, uint64_t wanted, Status failure,
                           std::span<std::byte> out);
   bool IsTruth(ImageChunk chunk, const ChunkState& state) const;
+  Task<Status> DropUnreadable(ImageChunk chunk, const Status& failure,
+                              bool bad_place);
   Task<Status> DropClean(ImageChunk chunk, bool bad_place);
   Task<Status> ReopenPhase(ImageChunk chunk);
   Task<void> ClosePhase(ImageChunk chunk);
@@ -178,6 +183,7 @@ class StreamEngine final : public BlockService {
 
   // pinned.cc
   Task<Status> MakeHome(ImageChunk chunk);
+  bool HasClean(ImageChunk chunk, const ChunkState& state) const;
   Task<Status> ClearHome(ImageChunk chunk);
   Task<bool> EvictFor(const Status& failure);
   Task<Status> MoveImageChunk(ImageChunk chunk);

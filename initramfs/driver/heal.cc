@@ -47,14 +47,9 @@ Task<Status> StreamEngine::ReadHealed(Piece piece, uint64_t wanted,
                                       Status failure,
                                       std::span<std::byte> out) {
   if (!options_.read_only) {
-    if (options_.report) {
-      options_.report("image chunk " + std::to_string(piece.chunk.value) +
-                      " cannot be read and is fetched again: " +
-                      failure.error().message);
-    }
     // A failure is told to whoever flushes; the reader is answered all the
     // same.
-    (void)co_await DropClean(piece.chunk, /*bad_place=*/true);
+    (void)co_await DropUnreadable(piece.chunk, failure, /*bad_place=*/true);
   }
   const std::shared_ptr<Flight> flight =
       StartFlight(piece.chunk, FetchClass::kDemand);
@@ -69,6 +64,17 @@ Task<Status> StreamEngine::ReadHealed(Piece piece, uint64_t wanted,
     co_return Fail(piece.chunk, state, "read", std::move(status));
   }
   co_return status;
+}
+
+Task<Status> StreamEngine::DropUnreadable(ImageChunk chunk,
+                                          const Status& failure,
+                                          bool bad_place) {
+  if (options_.report) {
+    options_.report(
+        "image chunk " + std::to_string(chunk.value) +
+        " cannot be read and is fetched again: " + failure.error().message);
+  }
+  co_return co_await DropClean(chunk, bad_place);
 }
 
 // Forget the clean blocks of `chunk`, durably, so that they are fetched again.

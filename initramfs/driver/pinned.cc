@@ -36,8 +36,15 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
     }
     if (state.location.on_disk()) {
       AlignedBuffer content(grid_.bytes_of(chunk.value));
-      const uint64_t from = DiskOffset(state.location.chunk());
-      Status s = co_await device_.Read(from, content.span());
+      Status s = co_await ReadBlocks(state.location.chunk(), state.valid,
+                                     content.span());
+      if (!s && HasClean(chunk, state)) {
+        store_.Release(home);
+        guard.Release();
+        s = co_await DropUnreadable(chunk, s, /*bad_place=*/true);
+        if (!s) co_return s;
+        continue;
+      }
       if (s) s = co_await device_.Write(DiskOffset(home), content.span());
       if (!s) {
         store_.Release(home);
@@ -58,6 +65,11 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
   co_return Error{ErrorCode::kNoSpace,
                   "the home of image chunk " + std::to_string(chunk.value) +
                       " does not become free"};
+}
+
+// Whether the server has some of what is on the disk.
+bool StreamEngine::HasClean(ImageChunk chunk, const ChunkState& state) const {
+  return state.valid != state.dirty && !IsTruth(chunk, state);
 }
 
 // Whether `failure` was want of room and a clean chunk has made some: demand
@@ -99,11 +111,19 @@ Task<Status> StreamEngine::MoveImageChunk(ImageChunk chunk) {
   const auto place = co_await PlaceFor(chunk, true);
   if (!place) co_return Error{ErrorCode::kNoSpace, "the region is full"};
   AlignedBuffer content(grid_.bytes_of(chunk.value));
-  const uint64_t from = DiskOffset(state.location.chunk());
-  Status s = co_await device_.Read(from, content.span());
-  if (s) s = co_await device_.Write(DiskOffset(*place), content.span());
+  Status s =
+      co_await ReadBlocks(state.location.chunk(), state.valid, content.span());
   if (!s) {
     store_.Release(*place);
+    if (!HasClean(chunk, state)) co_return s;
+    // What is left of it moves in the next turn.
+    guard.Release();
+    co_return co_await DropUnreadable(chunk, s, /*bad_place=*/false);
+  }
+  s = co_await device_.Write(DiskOffset(*place), content.span());
+  if (!s) {
+    store_.Release(*place);
+    Quarantine(*place);
     co_return s;
   }
   state.location = Location::At(*place);

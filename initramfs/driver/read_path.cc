@@ -30,7 +30,7 @@ Task<Status> StreamEngine::ReadPiece(Piece piece, std::span<std::byte> out) {
   }
   Status status = co_await ReadLocal(piece, state, flight.get(), out);
   if (status) co_return status;
-  const bool lost = (state.dirty & wanted) != 0 || IsTruth(piece.chunk, state);
+  const bool lost = co_await IsLost(piece.chunk, state, wanted);
   if (lost) co_return Fail(piece.chunk, state, "read", std::move(status));
   guard.Release();
   co_return co_await ReadHealed(piece, wanted, std::move(status), out);
@@ -87,6 +87,35 @@ Task<Status> StreamEngine::ReadDisk(uint64_t offset, std::span<std::byte> out) {
   if (auto s = co_await device_.Read(start, bounce.span()); !s) co_return s;
   std::memcpy(out.data(), bounce.data() + (offset - start), out.size());
   co_return OkStatus();
+}
+
+// The valid `blocks` of the chunk in `place`; the rest of `content` is left.
+Task<Status> StreamEngine::ReadBlocks(DiskChunk place, uint64_t blocks,
+                                      std::span<std::byte> content) {
+  while (blocks != 0) {
+    const int first = std::countr_zero(blocks);
+    const int count = std::countr_one(blocks >> first);
+    const uint64_t begin = uint64_t{kBlockBytes} * first;
+    const auto part = content.subspan(begin, size_t{kBlockBytes} * count);
+    auto s = co_await device_.Read(DiskOffset(place) + begin, part);
+    if (!s) co_return s;
+    const int stop = first + count;
+    blocks = stop == 64 ? 0 : blocks >> stop << stop;
+  }
+  co_return OkStatus();
+}
+
+// After a read that failed: whether it was for blocks that only the disk has.
+Task<bool> StreamEngine::IsLost(ImageChunk chunk, const ChunkState& state,
+                                uint64_t wanted) {
+  if (IsTruth(chunk, state)) co_return true;
+  const uint64_t dirty = wanted & state.dirty;
+  if (dirty == 0) co_return false;
+  if (dirty == wanted) co_return true;
+  AlignedBuffer content(grid_.bytes_of(chunk.value));
+  const Status s =
+      co_await ReadBlocks(state.location.chunk(), dirty, content.span());
+  co_return !s.has_value();
 }
 
 }  // namespace bootstream

@@ -112,6 +112,7 @@ Task<Status> StreamEngine::Prepare(const Piece& piece, ChunkState& state) {
     if (zero) {
       if (auto s = co_await FillZeroes(*place, piece.chunk); !s) {
         store_.Release(*place);
+        Quarantine(*place);
         co_return s;
       }
     }

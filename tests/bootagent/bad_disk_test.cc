@@ -1,3 +1,5 @@
+#include <map>
+
 #include "bootagent/stage.h"
 #include "tests/bootagent/migration_fixture.h"
 #include "tests/support/crash_device.h"
@@ -86,13 +88,23 @@ class AgentBadDiskTest : public MigrationTest {
           << "boot chunk " << chunk.value;
     }
   }
+  bool IsOurs(uint64_t chunk) const {
+    return std::ranges::any_of(region_, [&](const DiskExtent& e) {
+      return chunk >= e.first && chunk < e.end();
+    });
+  }
+  // The first home of a boot chunk in which the source has something, and that
+  // is no table.
+  uint64_t FirstHomeOfTheSource() const {
+    for (const ImageChunk chunk : BootChunks(access_->manifest())) {
+      if (chunk.value > 0 && !IsOurs(chunk.value)) return chunk.value;
+    }
+    return 0;
+  }
   void ExpectSourceBack(const CrashDevice& device) {
     std::vector<std::byte> now(kChunk), then(kChunk);
     for (uint64_t c = 0; c * kChunk < kDiskBytes; ++c) {
-      const bool ours = std::ranges::any_of(region_, [&](const DiskExtent& e) {
-        return c >= e.first && c < e.end();
-      });
-      if (ours) continue;
+      if (IsOurs(c)) continue;
       const size_t size = std::min<uint64_t>(kChunk, kDiskBytes - c * kChunk);
       device.image().Read(c * kChunk, std::span(now).first(size));
       released_->Read(c * kChunk, std::span(then).first(size));
@@ -122,6 +134,28 @@ class AgentBadDiskTest : public MigrationTest {
     const Status went_back = RollbackOn(back, disk_);
     ASSERT_TRUE(went_back) << went_back.error().message;
     ASSERT_NO_FATAL_FAILURE(ExpectSourceBack(back));
+  }
+  // It stops where the place is needed, each time, and can go back all the
+  // same, or on when the disk is better.
+  void MigrateWithBadPlace(uint64_t chunk) {
+    CrashDevice disk(*released_);
+    FaultyDevice faulty(disk);
+    faulty.FailWritesTo(chunk * kChunk, kChunk);
+    for (int i = 0; i < 2; ++i) {
+      const Status failed = MigrateOn(faulty, disk_);
+      ASSERT_FALSE(failed);
+      EXPECT_EQ(failed.error().code, ErrorCode::kIo);
+      EXPECT_NE(failed.error().message.find("byte "), std::string::npos)
+          << failed.error().message;
+      ExpectOneSentence(failed);
+    }
+    CrashDevice mended(disk.image());
+    const Status went_back = RollbackOn(faulty, disk_);
+    ASSERT_TRUE(went_back) << went_back.error().message;
+    ASSERT_NO_FATAL_FAILURE(ExpectSourceBack(disk));
+    const Status went_on = MigrateOn(mended, disk_);
+    ASSERT_TRUE(went_on) << went_on.error().message;
+    ASSERT_NO_FATAL_FAILURE(ExpectBootSetHome(mended));
   }
   void RollBackWith(const DiskImage& armed, Fault fault, uint64_t n) {
     CrashDevice disk(armed);
@@ -177,6 +211,58 @@ TEST_F(AgentBadDiskTest, RollbackStopsAndGoesOn) {
     SCOPED_TRACE("flush " + std::to_string(n));
     ASSERT_NO_FATAL_FAILURE(
         RollBackWith(armed.image(), &FaultyDevice::FailFlush, n));
+  }
+}
+
+TEST_F(AgentBadDiskTest, SourceChunkThatStaysUnreadableIsNamed) {
+  CrashDevice disk(*released_);
+  FaultyDevice faulty(disk);
+  const uint64_t bad = FirstHomeOfTheSource() * kChunk + 8192;
+  faulty.FailReadsOf(bad, 512);
+  for (int i = 0; i < 2; ++i) {
+    const Status failed = MigrateOn(faulty, disk_);
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().code, ErrorCode::kIo) << failed.error().message;
+    EXPECT_NE(failed.error().message.find(
+                  "byte " + std::to_string(bad / kChunk * kChunk)),
+              std::string::npos)
+        << failed.error().message;
+    ExpectOneSentence(failed);
+    ASSERT_NO_FATAL_FAILURE(ExpectSourceBack(disk)) << "nothing was changed";
+  }
+  CrashDevice back(disk.image());
+  FaultyDevice still_faulty(back);
+  still_faulty.FailReadsOf(bad, 512);
+  const Status went_back = RollbackOn(still_faulty, disk_);
+  ASSERT_TRUE(went_back) << went_back.error().message;
+  ASSERT_NO_FATAL_FAILURE(ExpectSourceBack(back));
+  faulty.Mend();
+  const Status went_on = MigrateOn(faulty, disk_);
+  ASSERT_TRUE(went_on) << went_on.error().message;
+  ASSERT_NO_FATAL_FAILURE(ExpectBootSetHome(disk));
+}
+
+// Where staged chunks and relocated ones go, and homes in the region: what is
+// written once, so that the map is not in it.
+TEST_F(AgentBadDiskTest, RegionPlaceThatTakesNoWriteLosesNothing) {
+  std::map<uint64_t, int> writes;
+  CrashDevice disk(*released_);
+  FaultyDevice counted(disk);
+  counted.Watch([&](const IoRequest& request) {
+    if (request.op != IoRequest::Op::kWrite) return;
+    const uint64_t chunk = request.offset / kChunk;
+    const bool whole = request.size == kChunk;
+    if (IsOurs(chunk)) writes[chunk] += whole ? 1 : 1000;
+  });
+  ASSERT_TRUE(MigrateOn(counted, disk_));
+  std::vector<uint64_t> places;
+  for (const auto& [chunk, count] : writes) {
+    if (count == 1) places.push_back(chunk);
+  }
+  ASSERT_FALSE(places.empty());
+  for (const uint64_t i : Spread(places.size(), 12)) {
+    SCOPED_TRACE("disk chunk " + std::to_string(places[i]));
+    ASSERT_NO_FATAL_FAILURE(MigrateWithBadPlace(places[i]));
   }
 }
 

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "blockmap/disk/find_migration.h"
+
 namespace bootstream {
 namespace {
 
@@ -67,27 +69,54 @@ void EngineRig::OpenEngine() {
   options.report = [this](const std::string& text) {
     reports_.push_back(text);
   };
-  engine_ = std::make_unique<StreamEngine>(executor_, *faults_, *store_,
-                                           *source_, manifest_,
-                                           std::move(options));
+  engine_ = std::make_unique<StreamEngine>(
+      executor_, *faults_, *store_, *source_, manifest_, std::move(options));
 }
 
 void EngineRig::Restart() {
+  if (const Status s = TryRestart(); !s) {
+    std::fprintf(stderr, "rig: %s\n", s.error().message.c_str());
+    std::abort();
+  }
+}
+
+Status EngineRig::TryRestart() {
   engine_.reset();
   source_.reset();
-  const SuperblockChunks chunks = store_->superblock().superblock_chunks;
+  if (store_) last_ = store_->superblock();
   store_.reset();
-  const Superblock superblock =
-      Must(RunInline(MapStore::ReadSuperblock(*faults_, kChunk, chunks)));
+  const auto superblock = FindSuperblock();
+  if (!superblock) return superblock.error();
+  const auto file = RunInline(MapStore::ReadManifest(*faults_, *superblock));
+  if (!file) return file.error();
+  if (*file != manifest_file_) {
+    return Error{ErrorCode::kCorrupt, "the manifest has changed"};
+  }
   std::unique_ptr<KeptChanges> kept;
   if (kept_) {
     kept = Must(KeptChanges::Open(UniqueFd(::dup(kept_.get())),
-                                  superblock.migration_id));
+                                  superblock->migration_id));
   }
-  store_ = Must(RunInline(MapStore::Open(*faults_, superblock,
-                                         FactsFor(manifest_), false,
-                                         std::move(kept))));
+  auto store = RunInline(MapStore::Open(
+      *faults_, *superblock, FactsFor(manifest_), false, std::move(kept)));
+  if (!store) return store.error();
+  store_ = std::move(*store);
   OpenEngine();
+  return OkStatus();
+}
+
+Result<Superblock> EngineRig::FindSuperblock() {
+  if (last_.anchor_offset == kNone) {
+    return RunInline(
+        MapStore::ReadSuperblock(*faults_, kChunk, last_.superblock_chunks));
+  }
+  const Sha256 no_serial{};
+  auto found = RunInline(FindMigration(*faults_, no_serial));
+  if (!found) return found.error();
+  auto known = WithoutDoubt(*found);
+  if (!known) return known.error();
+  if (!*known) return Error{ErrorCode::kNotFound, "there is no migration"};
+  return std::move(**known);
 }
 
 void EngineRig::KeepChanges() {

@@ -28,6 +28,8 @@ class EngineRig {
 
   explicit EngineRig(std::vector<DiskExtent> region = {{16, 8}, {64, 80}});
 
+  // Null while a start that failed has not been made good.
+  bool is_open() const { return engine_ != nullptr; }
   StreamEngine& engine() { return *engine_; }
   MapStore& store() { return *store_; }
   FakeChunkSource& source() { return *source_; }
@@ -45,6 +47,9 @@ class EngineRig {
 
   // Stop as kill -9 does, and open what is on the disk.
   void Restart();
+  // The same on a disk that may fail; with an anchor found by it, as a driver
+  // finds its disk.
+  Status TryRestart();
   // Restart, and from now on have a keeper hold the changes of the map.
   void KeepChanges();
 
@@ -55,6 +60,7 @@ class EngineRig {
 
  private:
   void OpenEngine();
+  Result<Superblock> FindSuperblock();
 
   std::vector<std::byte> image_;
   std::vector<std::byte> manifest_file_;
@@ -67,6 +73,7 @@ class EngineRig {
   std::vector<std::string> reports_;
   UniqueFd kept_;
   std::unique_ptr<MapStore> store_;
+  Superblock last_;  // of the store that ended
   std::unique_ptr<FakeChunkSource> source_;
   std::unique_ptr<StreamEngine> engine_;
 };

@@ -2,6 +2,7 @@
 #define TESTS_SUPPORT_FAULTY_DEVICE_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -62,6 +63,11 @@ class FaultyDevice final : public BlockDevice {
     fail_read_ = fail_write_ = fail_flush_ = std::nullopt;
   }
 
+  // Sees every read, write and flush before it is made.
+  void Watch(std::function<void(const IoRequest&)> watch) {
+    watch_ = std::move(watch);
+  }
+
   uint64_t read_count() const { return reads_; }
   uint64_t write_count() const { return writes_; }
   uint64_t flush_count() const { return flushes_; }
@@ -79,6 +85,7 @@ class FaultyDevice final : public BlockDevice {
     return false;
   }
   bool Fails(const IoRequest& request) {
+    if (watch_) watch_(request);
     switch (request.op) {
       case IoRequest::Op::kRead:
         return fail_read_ == reads_++ || Touches(unreadable_, request);
@@ -91,6 +98,7 @@ class FaultyDevice final : public BlockDevice {
   }
 
   BlockDevice& next_;
+  std::function<void(const IoRequest&)> watch_;
   std::vector<ByteExtent> unreadable_;
   std::vector<ByteExtent> unwritable_;
   bool heal_by_writing_ = false;

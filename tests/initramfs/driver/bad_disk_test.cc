@@ -1,12 +1,14 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <optional>
 #include <random>
 
 #include "blockmap/disk/find_migration.h"
 #include "initramfs/driver/checker.h"
 #include "initramfs/driver/engine.h"
 #include "tests/support/engine_rig.h"
+#include "tests/support/uncertain_image.h"
 
 // A disk that does not give back what it was given: what the server has as well
 // is fetched again, and counted; everything else is an I/O error with its
@@ -109,6 +111,65 @@ TEST_F(EngineBadDiskTest, PlaceThatStaysBadIsAnsweredFromTheServer) {
   EXPECT_EQ(Counters().io_errors, 0U);
 }
 
+TEST_F(EngineBadDiskTest, BadCleanBlockDoesNotFailTheDirtyOneBesideIt) {
+  rig_.Write(2 * kChunk + 4096, 4096, std::byte{7});
+  rig_.Read(2 * kChunk, kChunk);
+  rig_.faults().FailReadsOf(PlaceOf(2) + 8192, 512);
+  auto wanted = Image(2 * kChunk, kChunk);
+  std::fill_n(wanted.begin() + 4096, 4096, std::byte{7});
+  EXPECT_EQ(rig_.Read(2 * kChunk, kChunk), wanted);
+  EXPECT_EQ(Counters().healed_chunks, 1U);
+  EXPECT_EQ(Counters().io_errors, 0U);
+}
+
+TEST_F(EngineBadDiskTest, BadDirtyBlockDoesNotDropTheCleanOnesBesideIt) {
+  rig_.Write(2 * kChunk + 4096, 4096, std::byte{7});
+  rig_.Read(2 * kChunk, kChunk);
+  rig_.faults().FailReadsOf(PlaceOf(2) + 4096, 512);
+  std::vector<std::byte> out(kChunk);
+  EXPECT_FALSE(TryRead(2 * kChunk, out));
+  EXPECT_EQ(Counters().healed_chunks, 0U);
+  EXPECT_EQ(Counters().io_errors, 1U);
+}
+
+TEST_F(EngineBadDiskTest, PinnedChunkGoesHomeWithoutItsUnreadableBlocks) {
+  rig_.Read(5 * kChunk, kChunk);
+  ASSERT_NE(PlaceOf(5), 5 * kChunk);
+  rig_.faults().FailReadsOf(PlaceOf(5) + 8192, 512);
+  rig_.Write(5 * kChunk + 4096, 4096, std::byte{7});
+  EXPECT_EQ(PlaceOf(5), 5 * kChunk);
+  auto wanted = Image(5 * kChunk, kChunk);
+  std::fill_n(wanted.begin() + 4096, 4096, std::byte{7});
+  EXPECT_EQ(rig_.Read(5 * kChunk, kChunk), wanted);
+  EXPECT_EQ(Counters().healed_chunks, 1U);
+  EXPECT_EQ(Counters().io_errors, 0U);
+}
+
+TEST_F(EngineBadDiskTest, UnreadableChunkInAPinnedHomeMakesRoom) {
+  EngineRig rig({{4, 1}, {64, 26}});
+  const auto in_home = [&]() -> std::optional<uint64_t> {
+    for (uint64_t c = 6; c < EngineRig::kImageChunks; ++c) {
+      const Location at = rig.engine_state(c).location;
+      if (at == Location::At(DiskChunk{4})) return c;
+    }
+    return std::nullopt;
+  };
+  for (uint64_t c = 12; c < EngineRig::kImageChunks && !in_home(); ++c) {
+    rig.Read(c * kChunk, kChunk);
+  }
+  const auto occupant = in_home();
+  ASSERT_TRUE(occupant.has_value());
+  rig.faults().HealByWriting();
+  rig.faults().FailReadsOf(4 * kChunk + 512, 512);
+  rig.Write(4 * kChunk, kChunk, std::byte{7});
+  EXPECT_EQ(rig.engine_state(4).location, Location::At(DiskChunk{4}));
+  EXPECT_EQ(rig.Read(4 * kChunk, kChunk),
+            std::vector<std::byte>(kChunk, std::byte{7}));
+  EXPECT_EQ(rig.Read(*occupant * kChunk, kChunk),
+            Image(*occupant * kChunk, kChunk));
+  EXPECT_EQ(rig.engine().statistics().io_errors, 0U);
+}
+
 TEST_F(EngineBadDiskTest, BootChunkAtHomeIsTheTruth) {
   EngineRig rig({{0, 8}, {64, 80}});
   rig.Read(0, kChunk);
@@ -171,13 +232,10 @@ TEST_F(EngineBadDiskTest, MetadataThatTakesNoWriteEndsChangesButNotReading) {
   EXPECT_TRUE(Flush());
 }
 
-// One request of a random history fails.  What was acknowledged is there; what
-// was not is old or new, sector by sector; all the rest is right.
+// One request of a random history fails.
 class History {
  public:
-  explicit History(uint32_t seed) : random_(seed), model_(rig_.image()) {
-    unsure_.resize(model_.size() / kSectorBytes);
-  }
+  explicit History(uint32_t seed) : random_(seed), model_(rig_.image()) {}
   EngineRig& rig() { return rig_; }
 
   void Run(int steps) {
@@ -190,10 +248,10 @@ class History {
   // Everything, from a disk that works again.
   void CheckAll() {
     rig_.faults().Mend();
-    Compare(0, rig_.Read(0, model_.size()));
-    for (const auto& [at, bytes] : unflushed_) MakeUnsure(at, bytes);
+    model_.Compare(0, rig_.Read(0, model_.size()));
+    model_.Ended();
     rig_.Restart();
-    Compare(0, rig_.Read(0, model_.size()));
+    model_.Compare(0, rig_.Read(0, model_.size()));
   }
 
  private:
@@ -206,52 +264,24 @@ class History {
       case 0: {
         const std::byte value{static_cast<uint8_t>(random_())};
         const std::vector<std::byte> data(size, value);
-        if (RunInline(rig_.engine().Write(offset, data, false))) {
-          std::memset(model_.data() + offset, static_cast<int>(value), size);
-        } else {
-          MakeUnsure(offset, size);
-        }
-        Remember(offset, size);
+        const Status s = RunInline(rig_.engine().Write(offset, data, false));
+        model_.Wrote(offset, data, s.has_value());
         break;
       }
       case 1:
-        if (RunInline(rig_.engine().Flush())) {
-          unflushed_.clear();
-        } else {
-          // Whatever was not flushed before is lost or not.
-          for (const auto& [at, bytes] : unflushed_) MakeUnsure(at, bytes);
-        }
+        model_.Flushed(RunInline(rig_.engine().Flush()).has_value());
         break;
       default: {
         std::vector<std::byte> out(size);
         const Status status = RunInline(rig_.engine().Read(offset, out));
-        if (status) Compare(offset, out);
+        if (status) model_.Compare(offset, out);
       }
-    }
-  }
-  void Remember(uint64_t offset, uint64_t size) {
-    unflushed_.emplace_back(offset, size);
-  }
-  void MakeUnsure(uint64_t offset, uint64_t size) {
-    for (uint64_t at = offset; at < offset + size; at += kSectorBytes) {
-      unsure_[at / kSectorBytes] = true;
-    }
-  }
-  void Compare(uint64_t offset, std::span<const std::byte> got) {
-    for (uint64_t at = 0; at < got.size(); at += kSectorBytes) {
-      if (unsure_[(offset + at) / kSectorBytes]) continue;
-      ASSERT_EQ(std::memcmp(got.data() + at, model_.data() + offset + at,
-                            kSectorBytes),
-                0)
-          << "byte " << offset + at;
     }
   }
 
   EngineRig rig_;
   std::mt19937 random_;
-  std::vector<std::byte> model_;
-  std::vector<bool> unsure_;  // by sector
-  std::vector<std::pair<uint64_t, uint64_t>> unflushed_;
+  UncertainImage model_;
 };
 
 TEST(EngineBadDiskHistoryTest, EachReadMayFail) {
