@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <functional>
 #include <iostream>
@@ -134,10 +135,10 @@ Result<HttpImageAccess::Options> AccessOptions(const CommandOptions& options) {
     if (!image) return image.error();
     access.image = std::move(*image);
   }
-  if (!options.min_version.empty()) {
-    const auto version = ParseImageVersion(options.min_version);
+  for (const std::string& text : options.min_versions) {
+    const auto version = ParseImageVersion(text);
     if (!version) return version.error();
-    access.min_version = *version;
+    access.min_version = std::max(access.min_version, *version);
   }
   return access;
 }
@@ -195,6 +196,10 @@ Task<Result<Plan>> PlanFor(const Job& job, const CommandOptions& options,
   }
   const auto image = co_await access.FetchManifest();
   if (!image) co_return image.error();
+  if (located->superblock) {
+    auto s = CheckNotOlder(*located->superblock, *image->manifest);
+    if (!s) co_return s.error();
+  }
   const auto facts = co_await GatherFacts(job, options.serial, *image, access,
                                           options.servers);
   if (!facts) co_return facts.error();

@@ -18,7 +18,7 @@ struct CommandOptions {
   std::string image;
   std::string public_key;
   std::string ca;
-  std::string min_version;
+  std::vector<std::string> min_versions;  // the highest counts
   std::string region;  // partition: "3", "/dev/vda3"
   std::string when_full;
   std::string network;

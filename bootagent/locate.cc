@@ -98,4 +98,17 @@ Task<Result<OpenedMigration>> OpenMigration(const Job& job,
   co_return opened;
 }
 
+Status CheckNotOlder(const Superblock& on_disk, const Manifest& fetched) {
+  const ManifestContent& content = fetched.content();
+  if (content.name != on_disk.image_name ||
+      fetched.version() >= on_disk.image_version ||
+      fetched.digest() == on_disk.manifest_digest) {
+    return OkStatus();
+  }
+  return Error{ErrorCode::kRefused,
+               content.name + " " + content.version +
+                   " is older than what this disk is on its way to; finish "
+                   "that, or roll it back"};
+}
+
 }  // namespace bootstream

@@ -39,6 +39,10 @@ Task<Result<OpenedMigration>> OpenMigration(const Job& job,
                                             const Superblock& superblock,
                                             bool read_only);
 
+// Versions of an image only rise while a migration is on the disk: kRefused if
+// `fetched` is of the same image, older, and not the one that is pinned.
+Status CheckNotOlder(const Superblock& on_disk, const Manifest& fetched);
+
 }  // namespace bootstream
 
 #endif  // BOOTAGENT_LOCATE_H_

@@ -40,8 +40,9 @@ void AddImage(CLI::App& command, CommandOptions& options) {
   command.add_option("--ca", options.ca,
                      "PEM file of the authorities that may have signed the "
                      "server's certificate, and no others");
-  command.add_option("--min-version", options.min_version,
-                     "refuse images older than this");
+  command.add_option("--min-version", options.min_versions,
+                     "refuse images older than this (repeatable, the highest "
+                     "counts)");
   command.add_option("--region", options.region,
                      "partition whose ext4 gives the space (number)");
   command.add_option("--when-full", options.when_full,

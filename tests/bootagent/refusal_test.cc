@@ -52,6 +52,23 @@ TEST_F(RefusalTest, AnotherImageOrVersionIsNotTakenUp) {
   EXPECT_TRUE(own.has_value()) << own.error().message;
 }
 
+TEST_F(RefusalTest, VersionsOfTheImageUnderWayOnlyRise) {
+  const Manifest& fetched = access_->manifest();
+  Superblock on_disk;
+  on_disk.image_name = "new";
+  on_disk.image_version = fetched.version();
+  EXPECT_TRUE(CheckNotOlder(on_disk, fetched).has_value());
+  ++on_disk.image_version;
+  const Status older = CheckNotOlder(on_disk, fetched);
+  ASSERT_FALSE(older.has_value());
+  EXPECT_EQ(older.error().code, ErrorCode::kRefused);
+  on_disk.manifest_digest = fetched.digest();
+  EXPECT_TRUE(CheckNotOlder(on_disk, fetched).has_value()) << "it is pinned";
+  on_disk.manifest_digest = Sha256{};
+  on_disk.image_name = "other";
+  EXPECT_TRUE(CheckNotOlder(on_disk, fetched).has_value());
+}
+
 TEST_F(RefusalTest, RegionOfAnotherDiskIsIgnoredWithAWarning) {
   MigrateOptions options = Options();
   options.serial = "disk-1";

@@ -100,6 +100,7 @@ cp --sparse=always source disk
 refused 3 "missing" --server "$url" --image new --pubkey key.pub
 refused 3 "not trusted" --server "$url" --image new --pubkey other.pub
 refused 3 "older than" "${new[@]}" --min-version 14
+refused 3 "older than" "${new[@]}" --min-version 14 --min-version 12
 refused 1 "404" --server "$url" --image nothing "${small[@]}"
 refused 4 "onnect" --server http://127.0.0.1:1 --image new "${small[@]}"
 refused 2 "when-full" "${new[@]}" --when-full perhaps
@@ -151,6 +152,21 @@ expect 4 "stopped" "$agent" migrate --yes --plan plan --pubkey key.pub \
 [ "$(phase)" = released ] || die "phase $(phase)"
 expect 3 "on its way to" "$agent" migrate --yes --disk disk --image other \
   --server "$url" "${small[@]}"
+# Another image is refused, and of the same one what is older; the one that is
+# under way is not, even where it is older than what the server has now.
+for version in 13.0 13.2; do
+  "$imgtool" build --disk image --name new --version "$version" --repo repo \
+    --key key >/dev/null 2>&1
+done
+before=$(hash_of disk)
+older=(--server "$url" --image new:13.0 "${small[@]}")
+expect 3 "13.0 is older than" "$agent" plan --disk disk "${older[@]}"
+[ "$(wc -l <err)" = 1 ] || die "not one sentence: $(cat err)"
+expect 3 "on its way to new 13.1" "$agent" migrate --yes --disk disk \
+  "${older[@]}"
+expect 0 "boot set" "$agent" plan --disk disk --server "$url" \
+  --image new:13.1 "${small[@]}"
+[ "$(hash_of disk)" = "$before" ] || die "the disk was changed"
 cp --sparse=always disk released
 expect 4 "stopped" "$agent" migrate --yes --disk disk --stop-at staged
 stop_server

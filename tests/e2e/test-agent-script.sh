@@ -63,6 +63,12 @@ expect_not() {
   failed=1
 }
 
+# What the image brings with it.
+mkdir -p /run/test/etc
+sed -i 's|/etc/bootstream/min-version|/run/test/etc/min-version|' \
+  /run/test/script
+grep -q /run/test/etc/min-version /run/test/script
+
 image='bootstream.server=http://a bootstream.server=http://b bootstream.image=desk:13'
 
 boot "bootstream.action=migrate $image"
@@ -74,6 +80,23 @@ expect migrate '^reboot -f$'
 
 boot "bootstream.action=migrate $image bootstream.disk=/dev/sdb ip=10.0.0.2::10.0.0.1:255.0.0.0 bootstream.when-full=block"
 expect 'migrate with more' 'bootagent migrate --disk /dev/sdb .*--network 10.0.0.2::10.0.0.1:255.0.0.0 --when-full block$'
+
+# Words are no patterns, even where there are files that match.
+cd /run/test
+touch bootstream.when-full=x
+boot "bootstream.action=migrate $image bootstream.when-full=?"
+expect 'no patterns' '^bootagent migrate .*--when-full [?]$'
+rm bootstream.when-full=x
+
+# The lowest version comes from the image too; bootagent takes the higher one.
+boot "bootstream.action=migrate $image bootstream.min-version=13.2"
+expect 'a lowest version' '^bootagent migrate .*--min-version 13.2$'
+echo 13.1 >/run/test/etc/min-version
+boot "bootstream.action=migrate $image"
+expect 'of the image' '^bootagent migrate .*--min-version 13.1$'
+boot "bootstream.action=plan $image bootstream.min-version=12"
+expect 'of both' '^bootagent plan .*--min-version 12.* --min-version 13.1$'
+rm /run/test/etc/min-version
 
 boot "bootstream.action=migrate $image bootstream.onerror=poweroff" '' 3
 expect 'migrate fails' 'bootagent: FAILED: the migration is not finished'
