@@ -86,18 +86,22 @@ Task<Status> EvictSquatters(MapStore& store, const Manifest& manifest,
 Task<Status> Vacate(const Job& job, MapStore& store,
                     std::span<const ImageChunk> homes) {
   std::vector<ImageMove> moves;
-  for (const ImageChunk chunk : Squatters(store, homes)) {
+  const auto place_for = [&store](ImageChunk chunk) {
     PlacementWish wish;
     wish.purpose = PlacementWish::For::kStagedChunk;
     wish.chunk = chunk;
-    const auto to = store.Allocate(wish, true);
+    return store.Allocate(wish, true);
+  };
+  for (const ImageChunk chunk : Squatters(store, homes)) {
+    const auto to = place_for(chunk);
     if (!to) {
       for (const ImageMove& move : moves) store.Release(move.to);
       co_return Error{ErrorCode::kNoSpace, "the region is full"};
     }
     moves.push_back({chunk, *to});
   }
-  const MoverOptions mover = job.Mover("vacate");
+  MoverOptions mover = job.Mover("vacate");
+  mover.elsewhere = place_for;
   co_return co_await MoveImageChunks(job.device, store, moves, mover);
 }
 

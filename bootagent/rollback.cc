@@ -233,10 +233,13 @@ Task<Status> RollbackRun::Vacate(std::span<const DiskChunk> places) {
 
 Task<Status> RollbackRun::VacateImage(std::span<const ImageChunk> chunks) {
   std::vector<ImageMove> moves;
-  for (const ImageChunk chunk : chunks) {
+  const auto place_for = [this](ImageChunk chunk) {
     PlacementWish wish;
     wish.chunk = chunk;
-    const auto to = store_->Allocate(wish, true);
+    return store_->Allocate(wish, true);
+  };
+  for (const ImageChunk chunk : chunks) {
+    const auto to = place_for(chunk);
     if (to) {
       moves.push_back({chunk, *to});
     } else if (store_->map().Get(chunk).dirty == 0) {
@@ -249,8 +252,9 @@ Task<Status> RollbackRun::VacateImage(std::span<const ImageChunk> chunks) {
   if (store_->has_changes()) {
     if (auto s = co_await store_->Commit(); !s) co_return s;
   }
-  co_return co_await MoveImageChunks(job_.device, *store_, moves,
-                                     job_.Mover("exchange-target"));
+  MoverOptions mover = job_.Mover("exchange-target");
+  mover.elsewhere = place_for;
+  co_return co_await MoveImageChunks(job_.device, *store_, moves, mover);
 }
 
 // The sectors that the stub and the invalid tables take belong to image chunks

@@ -10,6 +10,9 @@
 namespace bootstream {
 namespace {
 
+// So many places may refuse to be written for one chunk.
+constexpr int kBadPlacesMax = 4;
+
 // One chunk on its way; `content` is what the whole of it shall be.
 struct Staged {
   ImageChunk chunk;
@@ -62,10 +65,15 @@ Task<Status> KeepValid(const Stager& stager, Staged& staged) {
   co_return OkStatus();
 }
 
-Task<Status> FetchAndWrite(const Stager& stager, Staged& staged) {
-  auto s = co_await FetchBase(stager, staged);
-  if (s) s = co_await KeepValid(stager, staged);
-  if (!s) co_return s;
+std::optional<DiskChunk> PlaceFor(const Stager& stager, ImageChunk chunk) {
+  PlacementWish wish;
+  wish.purpose = PlacementWish::For::kStagedChunk;
+  wish.chunk = chunk;
+  // A return counts the spare ones in: its map is full of what it keeps.
+  return stager.store.Allocate(wish, stager.store.superblock().keep_target);
+}
+
+Task<Status> WriteMissing(const Stager& stager, const Staged& staged) {
   const uint64_t to = stager.disk.offset_of(staged.place.value);
   uint64_t left = staged.missing;
   while (left != 0) {
@@ -74,12 +82,28 @@ Task<Status> FetchAndWrite(const Stager& stager, Staged& staged) {
     const size_t begin = static_cast<size_t>(first) * kBlockBytes;
     const size_t size = static_cast<size_t>(count) * kBlockBytes;
     const auto part = staged.content.span().subspan(begin, size);
-    s = co_await stager.job.device.Write(to + begin, part);
+    auto s = co_await stager.job.device.Write(to + begin, part);
     if (!s) co_return s;
     left = first + count >= 64 ? 0 : left >> (first + count) << (first + count);
   }
-  stager.job.progress.Add(staged.content.size());
   co_return OkStatus();
+}
+
+Task<Status> FetchAndWrite(const Stager& stager, Staged& staged) {
+  auto s = co_await FetchBase(stager, staged);
+  if (s) s = co_await KeepValid(stager, staged);
+  if (!s) co_return s;
+  s = co_await WriteMissing(stager, staged);
+  const bool is_new = !staged.before.location.on_disk();
+  for (int bad_places = 0; !s && is_new; ++bad_places) {
+    const auto place = PlaceFor(stager, staged.chunk);
+    if (!place || bad_places == kBadPlacesMax) break;
+    // The bad place stays reserved: nobody tries it again.
+    staged.place = *place;
+    s = co_await WriteMissing(stager, staged);
+  }
+  if (s) stager.job.progress.Add(staged.content.size());
+  co_return s;
 }
 
 Task<Status> ReadBack(const Stager& stager, const std::vector<Staged>& batch) {
@@ -110,12 +134,7 @@ Result<std::vector<Staged>> Allocate(const Stager& stager,
           {chunk, before, before.location.chunk(), all & ~before.valid, {}});
       continue;
     }
-    PlacementWish wish;
-    wish.purpose = PlacementWish::For::kStagedChunk;
-    wish.chunk = chunk;
-    // A return counts the spare ones in: its map is full of what it keeps.
-    const auto place = stager.store.Allocate(
-        wish, stager.store.superblock().keep_target);
+    const auto place = PlaceFor(stager, chunk);
     if (!place) {
       return Error{ErrorCode::kNoSpace, "the region cannot hold the boot set"};
     }

@@ -10,6 +10,10 @@
 namespace bootstream {
 namespace {
 
+// So many places of one batch may refuse to be written; a disk with more of
+// them is dying.
+constexpr int kBadPlacesMax = 16;
+
 // One copy of a batch.
 struct Copy {
   uint64_t from = 0;  // bytes
@@ -49,15 +53,23 @@ class Batch {
     copies_.push_back(copy);
     bytes_ += copy.size;
   }
+  // The number of the copy that Run could not write, if it ended for that.
+  std::optional<size_t> unwritable() const { return unwritable_; }
+  void Redirect(size_t copy, uint64_t to) { copies_[copy].to = to; }
 
   Task<Status> Run(bool verify) {
+    unwritable_.reset();
     AlignedBuffer content(bytes_);
     if (auto s = co_await ReadAll(content, &Copy::from); !s) co_return s;
     size_t at = 0;
-    for (const Copy& copy : copies_) {
+    for (size_t i = 0; i < copies_.size(); ++i) {
+      const Copy copy = copies_[i];
       const auto data = content.span().subspan(at, copy.size);
       auto s = co_await WriteAround(device_, copy.to, data, skip_);
-      if (!s) co_return s;
+      if (!s) {
+        unwritable_ = i;
+        co_return s;
+      }
       at += copy.size;
     }
     if (auto s = co_await device_.Flush(); !s) co_return s;
@@ -96,7 +108,25 @@ class Batch {
   SkippedSectors skip_;
   std::vector<Copy> copies_;
   uint64_t bytes_ = 0;
+  std::optional<size_t> unwritable_;
 };
+
+using Elsewhere = std::function<std::optional<DiskChunk>(size_t)>;
+
+// Run `batch`; a copy whose place takes no write goes where `elsewhere` says.
+// The place that it leaves stays reserved, so that nobody tries it again.
+Task<Status> RunAround(Batch& batch, const Grid& grid, bool verify,
+                       const Elsewhere& elsewhere) {
+  for (int bad_places = 0;; ++bad_places) {
+    Status s = co_await batch.Run(verify);
+    const auto copy = batch.unwritable();
+    if (s || s.error().code != ErrorCode::kIo) co_return s;
+    if (!copy || bad_places == kBadPlacesMax) co_return s;
+    const auto place = elsewhere(*copy);
+    if (!place) co_return s;
+    batch.Redirect(*copy, grid.offset_of(place->value));
+  }
+}
 
 Copy CopyOf(const Grid& grid, DiskChunk from, DiskChunk to, uint32_t size) {
   return {grid.offset_of(from.value), grid.offset_of(to.value), size};
@@ -104,6 +134,12 @@ Copy CopyOf(const Grid& grid, DiskChunk from, DiskChunk to, uint32_t size) {
 
 uint32_t BytesOnDisk(const Grid& disk, DiskChunk chunk) {
   return disk.bytes_of(chunk.value);
+}
+
+std::optional<DiskChunk> PlaceForSource(MapStore& store) {
+  PlacementWish wish;
+  wish.purpose = PlacementWish::For::kSource;
+  return store.Allocate(wish, true);
 }
 
 Task<Status> RelocateBatch(BlockDevice& device, MapStore& store,
@@ -116,9 +152,7 @@ Task<Status> RelocateBatch(BlockDevice& device, MapStore& store,
   };
   Batch batch(device, {});
   for (const DiskChunk source : sources) {
-    PlacementWish wish;
-    wish.purpose = PlacementWish::For::kSource;
-    const auto place = store.Allocate(wish, true);
+    const auto place = PlaceForSource(store);
     if (!place) {
       give_back();
       co_return Error{ErrorCode::kNoSpace,
@@ -130,9 +164,15 @@ Task<Status> RelocateBatch(BlockDevice& device, MapStore& store,
     const DiskChunk now = store.map().Relocated(source).value_or(source);
     batch.Add(CopyOf(grid, now, *place, BytesOnDisk(grid, source)));
   }
-  if (auto s = co_await batch.Run(options.verify); !s) {
+  const Elsewhere elsewhere = [&](size_t i) {
+    const auto place = PlaceForSource(store);
+    if (place) places[i] = *place;
+    return place;
+  };
+  auto copied = co_await RunAround(batch, grid, options.verify, elsewhere);
+  if (!copied) {
     give_back();
-    co_return s;
+    co_return copied;
   }
   if (auto s = After(options, "copied"); !s) {
     give_back();
@@ -147,7 +187,7 @@ Task<Status> RelocateBatch(BlockDevice& device, MapStore& store,
 }
 
 Task<Status> MoveBatch(BlockDevice& device, MapStore& store,
-                       std::span<const ImageMove> moves,
+                       std::vector<ImageMove> moves,
                        const MoverOptions& options) {
   const Grid grid = store.disk_grid();
   const Grid image{grid.chunk_bytes, store.superblock().image_bytes};
@@ -157,7 +197,14 @@ Task<Status> MoveBatch(BlockDevice& device, MapStore& store,
     batch.Add(CopyOf(grid, state.location.chunk(), move.to,
                      image.bytes_of(move.chunk.value)));
   }
-  if (auto s = co_await batch.Run(options.verify); !s) co_return s;
+  const Elsewhere elsewhere = [&](size_t i) {
+    std::optional<DiskChunk> place;
+    if (options.elsewhere) place = options.elsewhere(moves[i].chunk);
+    if (place) moves[i].to = *place;
+    return place;
+  };
+  auto copied = co_await RunAround(batch, grid, options.verify, elsewhere);
+  if (!copied) co_return copied;
   if (auto s = After(options, "copied"); !s) co_return s;
   for (const ImageMove& move : moves) {
     ChunkState state = store.map().Get(move.chunk);
@@ -238,7 +285,8 @@ Task<Status> MoveImageChunks(BlockDevice& device, MapStore& store,
                              const MoverOptions& options) {
   for (size_t at = 0; at < moves.size();) {
     const auto batch = NextBatch(moves, at, options);
-    auto s = co_await MoveBatch(device, store, batch, options);
+    const std::vector<ImageMove> own(batch.begin(), batch.end());
+    auto s = co_await MoveBatch(device, store, own, options);
     if (!s) co_return s;
     at += batch.size();
   }

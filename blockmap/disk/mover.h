@@ -30,6 +30,9 @@ struct MoverOptions {
   // Called after each durable action with its name: "copied" (on the disk, not
   // recorded) and "recorded"; an error ends the operation there.
   std::function<Status(std::string_view)> after;
+  // Where an image chunk goes instead if its place takes no write: another one
+  // that is reserved for the caller, or none.  Without it that is an error.
+  std::function<std::optional<DiskChunk>(ImageChunk)> elsewhere;
   // Chunks that are done since the last call.
   std::function<void(uint64_t)> progress;
 };
@@ -37,6 +40,7 @@ struct MoverOptions {
 // Copy the `sources` into free chunks of the region and record it.  Afterwards
 // each one's old place is ours and reserved for the caller.  One that was
 // relocated before moves on to another chunk, and the place it leaves is free.
+// A place that takes no write stays reserved, and another one is taken.
 // kNoSpace: the region is full; what was recorded before stays.
 Task<Status> Relocate(BlockDevice& device, MapStore& store,
                       std::span<const DiskChunk> sources,

@@ -15,12 +15,18 @@ namespace {
 
 constexpr uint64_t kChunk = MapFixture::kChunk;
 
-// A disk that loses the writes to one place, as a bad one does.
+// A disk that loses or refuses the writes to one place, as a bad one does.
 class LosingDevice final : public BlockDevice {
  public:
   LosingDevice(MemoryDevice& next) : next_(next) {}
   void Lose(DiskChunk chunk) { lost_ = chunk; }
+  void Refuse(DiskChunk chunk) { refused_ = chunk; }
   void Submit(IoRequest& request) override {
+    if (request.op == IoRequest::Op::kWrite && refused_ &&
+        request.offset / kChunk == refused_->value) {
+      request.complete(request, Error{ErrorCode::kIo, "refused"});
+      return;
+    }
     if (request.op == IoRequest::Op::kWrite && lost_ &&
         request.offset / kChunk == lost_->value) {
       request.complete(request, OkStatus());
@@ -33,6 +39,7 @@ class LosingDevice final : public BlockDevice {
  private:
   MemoryDevice& next_;
   std::optional<DiskChunk> lost_;
+  std::optional<DiskChunk> refused_;
 };
 
 class MoverTest : public testing::Test {
@@ -118,6 +125,45 @@ TEST_F(MoverTest, CopyThatReadsBackWrongDoesNotCount) {
   EXPECT_TRUE(store_->map().relocations().empty());
   EXPECT_FALSE(store_->region().IsOurs({3}));
   EXPECT_EQ(store_->region().OccupantOf(place).use, ChunkUse::kFree);
+}
+
+TEST_F(MoverTest, PlaceThatTakesNoWriteIsPassedOver) {
+  ASSERT_TRUE(DoRelocate({{3}}).has_value());
+  const DiskChunk place = Now(3);
+  Fill({3}, 4);
+  store_ = MapFixture::Create(device_);
+  device_.Refuse(place);
+  const auto status = DoRelocate({{3}, {5}});
+  ASSERT_TRUE(status.has_value()) << status.error().message;
+  EXPECT_NE(Now(3), place);
+  EXPECT_NE(Now(5), place);
+  EXPECT_EQ(store_->region().OccupantOf(place).use, ChunkUse::kReserved);
+  Reopen();
+  EXPECT_TRUE(Holds(Now(3), 4));
+  EXPECT_TRUE(Holds(Now(5), 6));
+  EXPECT_EQ(store_->region().OccupantOf(place).use, ChunkUse::kFree);
+}
+
+TEST_F(MoverTest, MoveGoesElsewhereIfItMay) {
+  const auto place = store_->Allocate({PlacementWish::For::kSource, {}}, true);
+  const auto bad = store_->Allocate({PlacementWish::For::kSource, {}}, true);
+  ASSERT_TRUE(place && bad);
+  Fill(*place, 0x55);
+  const ImageChunk chunk{1};
+  store_->SetChunk(chunk, {Location::At(*place), 1, 1});
+  device_.Refuse(*bad);
+  const std::vector<ImageMove> moves{{chunk, *bad}};
+  EXPECT_FALSE(RunInline(MoveImageChunks(device_, *store_, moves)));
+  MoverOptions options;
+  options.elsewhere = [&](ImageChunk) {
+    return store_->Allocate({PlacementWish::For::kSource, {}}, true);
+  };
+  const auto status =
+      RunInline(MoveImageChunks(device_, *store_, moves, options));
+  ASSERT_TRUE(status.has_value()) << status.error().message;
+  const Location now = store_->map().Get(chunk).location;
+  EXPECT_NE(now, Location::At(*bad));
+  EXPECT_TRUE(Holds(now.chunk(), 0x55));
 }
 
 TEST_F(MoverTest, FullRegionIsNoSpaceAndKeepsWhatWasDone) {
