@@ -10,8 +10,8 @@
 
 namespace bootstream {
 
-// A real small disk, released by the real agent: GPT, ESP and a well-filled
-// ext4, and an image with tables, pinned ESP and /boot, and a root.
+// A real small disk, released by the real agent: GPT, ESP and an ext4 with
+// files, and an image with tables, pinned ESP and /boot, and a root.
 //
 // THE SEAM.  Release goes through the kernel's ext4 (mount, fallocate, fsync,
 // unmount), whose writes are not ours to reorder.  So the simulation begins

@@ -115,6 +115,23 @@ void Print(const Simulator& simulator) {
               Wide{simulator.distinct()}, Wide{simulator.violations()});
 }
 
+// The program's exit code.
+int Finish(const Simulator& simulator, const Arguments& arguments) {
+  Print(simulator);
+  if (!arguments.json.empty()) {
+    std::ofstream(arguments.json) << Figures(simulator, arguments) << "\n";
+  }
+  const bool whole = arguments.only.empty();
+  if (whole && simulator.distinct() < arguments.at_least) {
+    std::fprintf(stderr,
+                 "crash_simulator: only %llu distinct states, and there must "
+                 "be at least %llu\n",
+                 Wide{simulator.distinct()}, Wide{arguments.at_least});
+    return 1;
+  }
+  return simulator.violations() == 0 ? 0 : 1;
+}
+
 int Run(Arguments arguments) {
   if (arguments.part != "driver" && !CanMakeAgentScenes()) {
     std::fprintf(stderr, "needs root and loop devices\n");
@@ -148,18 +165,7 @@ int Run(Arguments arguments) {
     ++round;
   } while (!only && simulator.distinct() < arguments.count);
   if (!only) simulator.JudgePhases();
-  Print(simulator);
-  if (!arguments.json.empty()) {
-    std::ofstream(arguments.json) << Figures(simulator, arguments) << "\n";
-  }
-  if (!only && simulator.distinct() < arguments.at_least) {
-    std::fprintf(stderr,
-                 "crash_simulator: only %llu distinct states, and there must "
-                 "be at least %llu\n",
-                 Wide{simulator.distinct()}, Wide{arguments.at_least});
-    return 1;
-  }
-  return simulator.violations() == 0 ? 0 : 1;
+  return Finish(simulator, arguments);
 }
 
 }  // namespace

@@ -165,7 +165,7 @@ void Simulator::JudgePhases() {
     if (phase.figures.rounds < phase.life.judged_after) continue;
     for (const std::string& what : phase.life.must_do) {
       if (phase.figures.tally[what] != 0) continue;
-      ++phase.figures.violations;
+      if (++phase.figures.violations > options_.violations_shown) continue;
       std::printf("VIOLATION %s: in the whole run no %s\n",
                   phase.life.name.c_str(), what.c_str());
     }

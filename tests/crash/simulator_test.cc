@@ -92,7 +92,9 @@ TEST(SimulatorTest, DiskThatTwoPhasesLeaveCountsOnce) {
 }
 
 TEST(SimulatorTest, PhaseThatDoesNotDoWhatItMustIsAViolation) {
-  Simulator simulator({});
+  Simulator::Options options;
+  options.violations_shown = 0;
+  Simulator simulator(options);
   const auto make = [](uint64_t) { return std::make_unique<Toy>(true); };
   simulator.RunRound({"does", make, {"flushes"}}, 0);
   simulator.RunRound({"does not", make, {"flushes", "moves"}}, 0);

@@ -40,7 +40,8 @@ std::vector<PhaseOfLife> StreamPhases(uint64_t operations) {
   };
   StreamWorkloadOptions pins = usual;
   pins.client.written_chunks = {2, 4, 4, 5, 5, 6, 6, 7};
-  // Their homes are not ours: they are stored elsewhere until they are written to.
+  // Their homes are not ours: they are stored elsewhere until they are written
+  // to.
   pins.client.read_first = {4, 5};
   const auto pinned = [pins](uint64_t seed) {
     return Make({{6, 2}, {40, 50}}, 1, pins, seed);

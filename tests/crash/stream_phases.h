@@ -8,10 +8,10 @@
 namespace bootstream {
 
 // The driver core's phases, over small scenes:
-//   stream       room for everything; all kinds of requests, backfill
-//   stream-full  a region that cannot hold the image: evictions
-//   stream-pin   mostly writes to pinned chunks, whose homes are the source's
-//   metadata     a short journal: checkpoints, moves of all metadata, anchor
+//   stream         room for everything; all kinds of requests, backfill
+//   stream-full    a region that cannot hold the image: evictions
+//   stream-pinned  mostly writes to pinned chunks, whose homes are the source's
+//   metadata       a short journal: checkpoints, moves of all metadata, anchor
 // Each round has a new scene.  `operations`: requests in a run.
 std::vector<PhaseOfLife> StreamPhases(uint64_t operations);
 
