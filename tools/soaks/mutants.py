@@ -3,9 +3,10 @@ notices.
 
 Each tests/mutants/NAME.patch begins with lines `What:` (what it breaks),
 `Row:` (the promise that it breaks) and `Suites:` (the test programs that should
-notice), perhaps `Survives:` (why nobody can) and `Ends: yes`.  It is applied to
-a copy of the tree, the suites that it names are built and run, and if they
-notice nothing every test that needs no virtual machine.
+notice), perhaps `Crash:` (the parts of the crash simulator that notice it, too),
+`Survives:` (why nobody can) and `Ends: yes`.  It is applied to a copy of the
+tree, the suites that it names are built and run, and if they notice nothing
+every test that needs no virtual machine.
 
 A suite notices when it says which test has failed.  One that takes several times
 as long as it does without the patch `hangs`, one that ends without naming a test
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tools.soaks.report import ROOT, parser
@@ -53,6 +54,7 @@ class Mutant:
     what: str = ""
     row: str = ""
     suites: list = field(default_factory=list)
+    crash: list = field(default_factory=list)
     survives: str = ""
     ends: bool = False
     result: str = ""
@@ -72,13 +74,24 @@ def load(path):
             mutant.row = value.strip()
         elif key == "Suites":
             mutant.suites = value.split()
+        elif key == "Crash":
+            mutant.crash = value.split()
         elif key == "Survives":
             mutant.survives = value.strip()
         elif key == "Ends":
             mutant.ends = value.strip() == "yes"
     if not (mutant.what and mutant.row and mutant.suites):
         raise ValueError(f"{path.name}: needs What, Row and Suites")
+    if not set(mutant.crash) <= {"agent", "driver"}:
+        raise ValueError(f"{path.name}: Crash: agent, driver or both")
     return mutant
+
+
+def for_crash_parts(mutants):
+    """One for each part of the crash simulator that should notice."""
+    return [replace(mutant, name=f"{mutant.name} ({part})",
+                    suites=[f"crash_quick_{part}"])
+            for mutant in mutants for part in mutant.crash]
 
 
 class Tree:
@@ -301,6 +314,9 @@ def main():
                          help="leave the first N out")
     options.add_argument("--named-only", action="store_true",
                          help="run only the suites that a patch names")
+    options.add_argument("--crash-suites", action="store_true",
+                         help="run only the parts of the crash simulator that "
+                         "a patch names")
     options.add_argument("--skip-baseline", action="store_true",
                          help="the suites are known to pass as the tree is; "
                          f"each may take {BASELINE_LIMIT} s")
@@ -314,6 +330,8 @@ def main():
         if unknown:
             sys.exit(f"mutants: there is no {', '.join(sorted(unknown))}")
         mutants = [m for m in mutants if m.name in arguments.only]
+    if arguments.crash_suites:
+        mutants = for_crash_parts(mutants)
     mutants = mutants[arguments.skip:]
     if arguments.count:
         mutants = mutants[:arguments.count]
@@ -337,7 +355,8 @@ def main():
         if not arguments.skip_baseline:
             measure_baseline(tree, mutants)
         for mutant in mutants:
-            attempt(tree, mutant, arguments.named_only)
+            attempt(tree, mutant,
+                    arguments.named_only or arguments.crash_suites)
             print(f"{mutant.name:36} {mutant.result:9} {mutant.seconds:6.1f} s"
                   f"  {mutant.test}", flush=True)
     finally:
