@@ -19,7 +19,7 @@ namespace {
 // Non-volatile, boot service and runtime access.
 constexpr uint32_t kAttributes = 7;
 constexpr size_t kAttributesBytes = 4;
-constexpr uint64_t kVariableBytesMax = 64 * 1024;
+constexpr uint64_t kVariableBytesMax = uint64_t{64} << 10;
 
 // efivarfs marks what it does not know as immutable.
 void MakeMutable(const std::string& path) {

@@ -200,7 +200,7 @@ std::string AgentWorkload::Check(ScratchDisk& disk, const Cut& cut) {
   if (!before) return Because("find", before.error());
   if (auto wrong = LookAt(disk, *before, cut); !wrong.empty()) return wrong;
   if (*before && cut.choice / 8 % 2 == 0) {
-    const auto wrong = OpenAndLook(disk, **before, cut);
+    auto wrong = OpenAndLook(disk, **before, cut);
     if (!wrong.empty()) return wrong;
   }
   const bool back = GoesBack(*before, cut);
