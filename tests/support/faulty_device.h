@@ -14,13 +14,16 @@
 namespace bootstream {
 
 // A disk that is failing, over one that is not: some places cannot be read or
-// written, the n-th request ends in kIo and does nothing, or all requests wait.
+// written, the n-th request ends in kIo and does nothing, or one waits.
 class FaultyDevice final : public BlockDevice {
  public:
   explicit FaultyDevice(BlockDevice& next) : next_(next) {}
 
   void Submit(IoRequest& request) override {
-    if (holds_) return held_.push_back(&request);
+    if (std::exchange(holds_next_, false)) {
+      held_ = &request;
+      return;
+    }
     if (Fails(request)) {
       ++failure_count_;
       return request.complete(
@@ -50,13 +53,10 @@ class FaultyDevice final : public BlockDevice {
   void FailRead(uint64_t n) { fail_read_ = reads_ + n; }
   void FailWrite(uint64_t n) { fail_write_ = writes_ + n; }
   void FailFlush(uint64_t n) { fail_flush_ = flushes_ + n; }
-  // What comes from now on waits until LetGo.
-  void Hold() { holds_ = true; }
-  void LetGo() {
-    holds_ = false;
-    for (IoRequest* request : std::exchange(held_, {})) Submit(*request);
-  }
-  size_t held_count() const { return held_.size(); }
+  // The next request, and that one only, waits until LetGo.
+  void HoldOne() { holds_next_ = true; }
+  void LetGo() { Submit(*std::exchange(held_, nullptr)); }
+  bool holds_one() const { return held_ != nullptr; }
   void Mend() {
     unreadable_.clear();
     unwritable_.clear();
@@ -102,8 +102,8 @@ class FaultyDevice final : public BlockDevice {
   std::vector<ByteExtent> unreadable_;
   std::vector<ByteExtent> unwritable_;
   bool heal_by_writing_ = false;
-  bool holds_ = false;
-  std::vector<IoRequest*> held_;
+  bool holds_next_ = false;
+  IoRequest* held_ = nullptr;  // not owned
   std::optional<uint64_t> fail_read_;
   std::optional<uint64_t> fail_write_;
   std::optional<uint64_t> fail_flush_;

@@ -357,13 +357,13 @@ TEST(StreamEngineTest, DrainWaitsForAuditsAndChecksAndOwnCommits) {
     EngineRig rig({{0, 8}, {64, 80}});  // image chunk 0 goes home
     rig.Read(0, kChunk);
     if (what < 2) rig.executor().Advance(std::chrono::seconds(2));
-    rig.faults().Hold();
+    rig.faults().HoldOne();
     bool work_done = what == 2;
     bool drained = false;
     if (what < 2) Spawn(ended(begin(rig, what), work_done));
     // The commit that no flush asked for.
     if (what == 2) rig.executor().Advance(std::chrono::seconds(2));
-    ASSERT_EQ(rig.faults().held_count(), 1U) << what;
+    ASSERT_TRUE(rig.faults().holds_one()) << what;
     Spawn(ended(rig.engine().Drain(), drained));
     rig.executor().Advance(std::chrono::seconds(2));
     EXPECT_FALSE(drained) << what;
