@@ -16,7 +16,7 @@ kernel_of() {
   local tree module
   tree=$(mktemp -d "$work/kernel.XXXXXX")
   mmdebstrap --quiet --variant=extract --include=linux-image-amd64 "$1" - |
-    tar --extract --directory "$tree" --wildcards './boot/vmlinuz-*' \
+    extract --directory "$tree" --wildcards './boot/vmlinuz-*' \
       '*/kernel/drivers/block/*' '*/kernel/drivers/md/*' \
       '*/kernel/drivers/virtio/*' '*/kernel/drivers/net/virtio_net.ko*' \
       '*/kernel/drivers/net/net_failover.ko*' '*/kernel/net/core/failover.ko*'

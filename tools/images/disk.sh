@@ -83,7 +83,7 @@ END
 # fstab_ids TREE_TAR: print the mount point and the identifier of every file
 # system in the tree's fstab; the file systems are made with these.
 fstab_ids() {
-  zstd -dcq "$1" | tar --extract --to-stdout ./etc/fstab |
+  zstd -dcq "$1" | extract --to-stdout ./etc/fstab |
     sed -n 's/^UUID=\([^ ]*\) \([^ ]*\) .*/\2 \1/p'
 }
 

@@ -62,10 +62,15 @@ cached_tree() {
 # digest_of FILE...: of the contents, whatever the names.
 digest_of() { cat "$@" | sha256sum; }
 
+# extract [TAR OPTIONS...]: from standard input, read to its very end.  tar stops
+# at the archive's end mark, and whoever still writes the padding behind it
+# would die of SIGPIPE.
+extract() { tar --extract "$@" && cat >/dev/null; }
+
 # untar TAR DIRECTORY
 untar() {
-  zstd -dcq "$1" | tar --extract --numeric-owner --xattrs \
-    --xattrs-include='*' --directory "$2"
+  zstd -dcq "$1" | extract --numeric-owner --xattrs --xattrs-include='*' \
+    --directory "$2"
 }
 
 # tar_of DIRECTORY: to standard output.
