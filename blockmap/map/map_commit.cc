@@ -36,6 +36,7 @@ Task<Status> MapStore::Impl::Checkpoint() {
   Result<std::optional<Snapshot>> done = co_await CommitLocked(true);
   guard.Release();
   if (!done) co_return done.error();
+  if (!done->has_value()) co_return OkStatus();  // it has become one
   co_return co_await WriteCheckpoint(std::move(**done));
 }
 
@@ -49,7 +50,7 @@ MapStore::Impl::CommitLocked(bool fresh_journal) {
   std::optional<Snapshot> snapshot;
   JournalPlace journal;
   if (fresh_journal) {
-    auto taken = TakeSnapshot(journal);
+    auto taken = TakeSnapshot(map, journal);
     if (!taken) co_return taken.error();
     snapshot = std::move(*taken);
     checkpoint_done = std::make_shared<Event>();
@@ -57,15 +58,20 @@ MapStore::Impl::CommitLocked(bool fresh_journal) {
   // Nobody has run since the journal's room was looked at: no wait until the
   // batch is taken.  And the batch is taken before the flush that makes the
   // data durable which its records speak of.
-  const Batch batch = TakeBatch();
+  Batch batch = TakeBatch();
   committing = !batch.records.empty();
   Status status;
   if (fresh_journal) {
     status = co_await BeginJournal(std::move(journal));
   } else {
-    status = co_await device.Flush();
+    status = co_await Flush();
   }
   if (status) status = co_await WriteBatch(batch);
+  if (!status && MayBeElsewhere(status.error())) {
+    if (snapshot) DropSnapshot(*std::exchange(snapshot, std::nullopt));
+    const Status elsewhere = co_await WriteElsewhere(&batch);
+    if (elsewhere) status = OkStatus();
+  }
   committing = false;
   if (!status) {
     const Error error = Fail(status.error());
@@ -86,9 +92,9 @@ Task<Status> MapStore::Impl::WaitForCheckpoint() {
 }
 
 Result<MapStore::Impl::Snapshot> MapStore::Impl::TakeSnapshot(
-    JournalPlace& journal) {
+    const BlockMap& of, JournalPlace& journal) {
   const uint64_t checkpoint_count =
-      ChainChunksFor(CheckpointBytes(map, region.base().size()), chunk_bytes());
+      ChainChunksFor(CheckpointBytes(of, region.base().size()), chunk_bytes());
   // Long enough that checkpoints stay few where they are large.
   const uint64_t blocks_each = JournalBlocks(1, chunk_bytes());
   const uint64_t journal_count = std::max<uint64_t>(
@@ -105,10 +111,18 @@ Result<MapStore::Impl::Snapshot> MapStore::Impl::TakeSnapshot(
   journal.chunks = TakeMetadata(journal_count);
   snapshot.name = NewChain(ChainKind::kCheckpoint);
   snapshot.chunks = TakeMetadata(checkpoint_count);
-  snapshot.bytes = EncodeCheckpoint(map, region.base());
+  snapshot.bytes = EncodeCheckpoint(of, region.base());
   chunks_being_written = checkpoint_count + journal_count;
   UpdateReserve();
   return snapshot;
+}
+
+// Nothing leads to its places, and nothing has been written there.
+void MapStore::Impl::DropSnapshot(const Snapshot& snapshot) {
+  FreeMetadata(snapshot.chunks);
+  chunks_being_written = 0;
+  UpdateReserve();
+  std::exchange(checkpoint_done, nullptr)->Set();
 }
 
 MapStore::Impl::Batch MapStore::Impl::TakeBatch() {
@@ -120,11 +134,12 @@ MapStore::Impl::Batch MapStore::Impl::TakeBatch() {
   return batch;
 }
 
-Task<Status> MapStore::Impl::WriteBatch(const Batch& batch) {
+Task<Status> MapStore::Impl::WriteBatch(Batch& batch) {
   if (batch.records.empty()) co_return OkStatus();
-  if (kept) kept->Writing(writer.next_sequence());
+  batch.sequence = writer.next_sequence();
+  if (kept) kept->Writing(*batch.sequence);
   if (Status s = co_await writer.Append(device, batch.records); !s) co_return s;
-  co_return co_await device.Flush();
+  co_return co_await Flush();
 }
 
 // The new journal's headers, then the record that leads to it.  The record is
@@ -132,20 +147,19 @@ Task<Status> MapStore::Impl::WriteBatch(const Batch& batch) {
 // leads to must hold nothing, since its epoch may be given again.
 Task<Status> MapStore::Impl::BeginJournal(JournalPlace journal) {
   const uint64_t first_sequence = writer.next_sequence() + 1;
-  Status status = co_await WriteJournalHeaders(
-      device, chunk_bytes(), journal.name, journal.chunks, first_sequence);
-  if (status) status = co_await device.Flush();
+  Status status = co_await PlaceJournal(journal, first_sequence);
+  chunks_being_written -= journal.chunks.size();
+  journals.push_back(journal);
+  UpdateReserve();
+  if (status) status = co_await Flush();
   if (!status) co_return status;
   RecordBatch last;
   last.Add(ContinueRecord{journal.name.epoch, journal.chunks.front()});
   status = co_await writer.Append(device, last);
-  if (status) status = co_await device.Flush();
+  if (status) status = co_await Flush();
   if (!status) co_return status;
   writer = JournalWriter(chunk_bytes(), journal,
                          JournalStart(journal.name, first_sequence));
-  chunks_being_written -= journal.chunks.size();
-  journals.push_back(std::move(journal));
-  UpdateReserve();
   co_return status;
 }
 
@@ -158,16 +172,15 @@ void MapStore::Impl::MadeDurable(const Batch& batch) {
 }
 
 Task<Status> MapStore::Impl::WriteCheckpoint(Snapshot snapshot) {
-  Status status = co_await StoreSnapshot(snapshot);
+  Status status = co_await StoreSnapshot(std::move(snapshot));
   if (!status) status = Fail(status.error());
   std::exchange(checkpoint_done, nullptr)->Set();
   co_return status;
 }
 
-Task<Status> MapStore::Impl::StoreSnapshot(const Snapshot& snapshot) {
-  Status status = co_await WriteChain(device, chunk_bytes(), snapshot.name,
-                                      snapshot.chunks, snapshot.bytes);
-  if (status) status = co_await device.Flush();
+Task<Status> MapStore::Impl::StoreSnapshot(Snapshot snapshot) {
+  Status status = co_await PlaceCheckpoint(snapshot);
+  if (status) status = co_await Flush();
   if (!status) co_return status;
   const auto guard = co_await superblock_mutex.Lock();
   if (Status s = CheckWritable(); !s) co_return s;

@@ -12,10 +12,6 @@ bool Holds(const std::vector<DiskChunk>& chunks, DiskChunk chunk) {
   return std::find(chunks.begin(), chunks.end(), chunk) != chunks.end();
 }
 
-Error NoRoom() {
-  return Error{ErrorCode::kNoSpace, "map: no room to move metadata to"};
-}
-
 }  // namespace
 
 Task<Status> MapStore::Impl::MoveMetadata(DiskChunk chunk) {
@@ -44,29 +40,13 @@ Task<Status> MapStore::Impl::MoveMetadata(DiskChunk chunk) {
   co_return status;
 }
 
-std::vector<DiskChunk> MapStore::Impl::TakeUnreserved(uint64_t count) {
-  const PlacementWish wish{PlacementWish::For::kSource, ImageChunk{}};
-  std::vector<DiskChunk> chunks;
-  while (chunks.size() < count) {
-    const auto chunk = region.Allocate(wish, /*use_spare=*/true);
-    if (!chunk) {
-      for (const DiskChunk taken : chunks) region.Free(taken);
-      return {};
-    }
-    chunks.push_back(*chunk);
-  }
-  for (const DiskChunk chunk : chunks) {
-    region.SetOccupant(chunk, {ChunkUse::kMetadata, 0});
-  }
-  return chunks;
-}
-
 Task<Status> MapStore::Impl::MoveManifest() {
   if (Status s = CheckWritable(); !s) co_return s;
   const auto manifest = co_await ReadManifest(device, superblock);
   if (!manifest) co_return manifest.error();
-  const auto chunks = TakeUnreserved(manifest_chunks.size());
-  if (chunks.empty()) co_return NoRoom();
+  const auto taken = co_await TakeUnreserved(manifest_chunks.size());
+  if (!taken) co_return taken.error();
+  const std::vector<DiskChunk>& chunks = *taken;
   const ChainName name = NewChain(ChainKind::kManifest);
   Status status =
       co_await WriteChain(device, chunk_bytes(), name, chunks, *manifest);
@@ -86,18 +66,16 @@ Task<Status> MapStore::Impl::MoveManifest() {
 // nothing else is written meanwhile.
 Task<Status> MapStore::Impl::MoveSuperblock(DiskChunk from) {
   if (Status s = CheckWritable(); !s) co_return s;
-  const auto chunks = TakeUnreserved(1);
-  if (chunks.empty()) co_return NoRoom();
+  const auto taken = co_await TakeUnreserved(1);
+  if (!taken) co_return taken.error();
   Superblock next = superblock;
-  std::replace(next.superblock_chunks.begin(), next.superblock_chunks.end(),
-               from, chunks.front());
+  // First the one that stays: what the other has, nobody may find before.
+  SuperblockChunks& pair = next.superblock_chunks;
+  if (pair[0] == from) std::swap(pair[0], pair[1]);
+  pair[1] = taken->front();
   next.old_superblock_chunk = from;
-  const AlignedBuffer zeroes(kSuperblockSlotsBytes);
-  Status status = co_await device.Write(chunks.front().value * chunk_bytes(),
-                                        zeroes.span());
-  if (status) status = co_await device.Flush();
-  if (!status) co_return Fail(status.error());
-  status = co_await WriteSuperblock(std::move(next));
+  if (Status s = co_await Flush(); !s) co_return s;
+  Status status = co_await WriteSuperblock(std::move(next));
   if (!status) co_return status;
   if (superblock.anchor_offset != kNone) {
     status = co_await PutAnchor(superblock.anchor_offset);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "blockmap/base/aligned_buffer.h"
+#include "blockmap/map/map_load.h"
 #include "blockmap/map/map_store_impl.h"
 
 namespace bootstream {
@@ -12,88 +13,14 @@ Error Corrupt(std::string why) {
   return Error{ErrorCode::kCorrupt, "map: " + std::move(why)};
 }
 
-MapLimits LimitsOf(const Superblock& sb) {
-  return {Grid{sb.chunk_bytes, sb.image_bytes},
-          Grid{sb.chunk_bytes, sb.disk.size_bytes}};
-}
-
-// Everything that the superblock leads to.
-struct Loaded {
-  CheckpointContents contents;
-  std::vector<DiskChunk> checkpoint_chunks;
-  std::vector<DiskChunk> manifest_chunks;
-  std::vector<JournalPlace> journals;
-  JournalPosition end;  // in the last journal
-  uint64_t next_epoch = 0;
-};
-
-Task<Status> LoadCheckpoint(BlockDevice& device, const Superblock& sb,
-                            Loaded& loaded) {
-  const MapLimits limits = LimitsOf(sb);
-  const ChainName name{ChainKind::kCheckpoint, sb.migration_id,
-                       sb.checkpoint_epoch};
-  auto chain = co_await ReadChain(device, limits.disk, name,
-                                  sb.checkpoint_chunk, /*with_payload=*/true);
-  if (!chain) co_return chain.error();
-  auto contents = DecodeCheckpoint(chain->payload, limits);
-  if (!contents) co_return contents.error();
-  uint64_t region_chunks = 0;
-  for (const DiskExtent& extent : contents->region) {
-    region_chunks += extent.count;
-  }
-  if (region_chunks != sb.region_chunk_count) {
-    co_return Corrupt("the checkpoint's region is not the superblock's");
-  }
-  loaded.contents = std::move(*contents);
-  loaded.checkpoint_chunks = std::move(chain->chunks);
-  co_return OkStatus();
-}
-
-Task<Status> LoadJournals(BlockDevice& device, const Superblock& sb,
-                          Loaded& loaded) {
-  const MapLimits limits = LimitsOf(sb);
-  const auto apply = [&](const Record& record) {
-    return ApplyRecord(record, limits, loaded.contents.map);
-  };
-  JournalPlace place;
-  place.name = {ChainKind::kJournal, sb.migration_id, sb.journal_epoch};
-  DiskChunk head = sb.journal_chunk;
-  loaded.next_epoch = sb.next_epoch;
-  for (;;) {
-    auto chain = co_await ReadChain(device, limits.disk, place.name, head,
-                                    /*with_payload=*/false);
-    if (!chain) co_return chain.error();
-    const bool is_first = loaded.journals.empty();
-    if (is_first ? chain->first_sequence > sb.journal_sequence
-                 : chain->first_sequence != loaded.end.sequence) {
-      co_return Corrupt("a journal begins at the wrong sequence");
-    }
-    place.chunks = std::move(chain->chunks);
-    const auto end = co_await ReplayJournal(device, sb.chunk_bytes, place,
-                                            chain->first_sequence,
-                                            sb.journal_sequence, apply);
-    if (!end) co_return end.error();
-    loaded.end = end->position;
-    loaded.journals.push_back(place);
-    loaded.next_epoch = std::max(loaded.next_epoch, place.name.epoch + 1);
-    if (!end->next) co_return OkStatus();
-    // Epochs grow, so this ends.
-    if (end->next->epoch <= place.name.epoch) {
-      co_return Corrupt("a journal continues in an older one");
-    }
-    place.name.epoch = end->next->epoch;
-    head = end->next->chunk;
-  }
-}
-
 Task<Status> LoadManifestPlaces(BlockDevice& device, const Superblock& sb,
-                                Loaded& loaded) {
+                                std::vector<DiskChunk>& places) {
   const ChainName name{ChainKind::kManifest, sb.migration_id,
                        sb.manifest_epoch};
   auto chain = co_await ReadChain(device, LimitsOf(sb).disk, name,
                                   sb.manifest_chunk, /*with_payload=*/false);
   if (!chain) co_return chain.error();
-  loaded.manifest_chunks = std::move(chain->chunks);
+  places = std::move(chain->chunks);
   co_return OkStatus();
 }
 
@@ -140,17 +67,17 @@ Task<Result<std::unique_ptr<MapStore>>> MapStore::Open(
   // durable from then on.
   Status status;
   if (!read_only) status = co_await device.Flush();
-  Loaded loaded;
-  if (status) status = co_await LoadCheckpoint(device, sb, loaded);
-  if (status) status = co_await LoadJournals(device, sb, loaded);
-  if (status) status = co_await LoadManifestPlaces(device, sb, loaded);
+  LoadedMap loaded;
+  std::vector<DiskChunk> manifest_chunks;
+  if (status) status = co_await LoadMap(device, sb, loaded);
+  if (status) status = co_await LoadManifestPlaces(device, sb, manifest_chunks);
   if (!status) co_return status.error();
 
   auto impl = std::make_unique<Impl>(
       device, sb, std::move(image), std::move(loaded.contents.map),
       std::move(loaded.contents.region), read_only);
   impl->checkpoint_chunks = std::move(loaded.checkpoint_chunks);
-  impl->manifest_chunks = std::move(loaded.manifest_chunks);
+  impl->manifest_chunks = std::move(manifest_chunks);
   impl->journals = std::move(loaded.journals);
   impl->next_epoch = loaded.next_epoch;
   impl->writer =
@@ -275,11 +202,14 @@ Task<Status> MapStore::Impl::MendAnchor() {
 }
 
 Task<Status> MapStore::Impl::EraseTorn(JournalPosition end) {
+  if (Status s = co_await MendSuperblocks(); !s) co_return s;
   const JournalPlace last = journals.back();
   const Status status =
       co_await EraseTornTail(device, chunk_bytes(), last, end);
-  if (!status) co_return status;
-  co_return co_await MendSuperblocks();
+  if (status || status.error().code != ErrorCode::kIo) co_return status;
+  // It cannot be written on.
+  const Status elsewhere = co_await WriteElsewhere(nullptr);
+  co_return elsewhere ? elsewhere : status;
 }
 
 // A damaged copy of what is current is made anew; any other slot that is
@@ -340,7 +270,7 @@ Task<Status> MapStore::Impl::FinishOpen() {
   snapshot.name = NewChain(ChainKind::kCheckpoint);
   snapshot.chunks = TakeMetadata(count);
   snapshot.bytes = EncodeCheckpoint(map, region.base());
-  co_return co_await StoreSnapshot(snapshot);
+  co_return co_await StoreSnapshot(std::move(snapshot));
 }
 
 }  // namespace bootstream

@@ -42,8 +42,9 @@ Task<Status> WriteSuperblockSlots(BlockDevice& device,
         chunk.value * superblock.chunk_bytes + slot * kSuperblockBytes,
         block.span());
     if (!written) co_return written;
+    if (Status s = co_await device.Flush(); !s) co_return s;
   }
-  co_return co_await device.Flush();
+  co_return OkStatus();
 }
 
 Task<Status> MapStore::Impl::WriteSuperblock(Superblock next) {

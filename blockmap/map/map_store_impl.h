@@ -12,12 +12,14 @@
 #include "blockmap/map/chain.h"
 #include "blockmap/map/checkpoint.h"
 #include "blockmap/map/journal.h"
+#include "blockmap/map/map_load.h"
 #include "blockmap/map/map_store.h"
 
 // The inside of a MapStore; no other file includes this.
 //
 //   map_store.cc   changes in memory, and the public face
 //   map_commit.cc  commits, the switch to a fresh journal, checkpoints
+//   map_elsewhere.cc  and what the disk does not take
 //   map_places.cc  superblocks and anchor
 //   map_move.cc    metadata that has to make room
 //   map_create.cc  a new map on the disk
@@ -50,7 +52,9 @@ MetadataBudget BudgetFor(const Grid& image, uint64_t region_extent_count,
 // Patches may take as many chunks of a checkpoint.
 inline constexpr uint64_t kPatchRoomChunks = 2;
 
-// Write `superblock` into its slot of both chunks, and flush.
+// Write `superblock` into its slot of both chunks, each durable before the next:
+// a power cut tears one of them, and a chunk that joins the pair has nothing
+// before the one that stays names it.
 Task<Status> WriteSuperblockSlots(BlockDevice& device,
                                   const Superblock& superblock);
 
@@ -104,22 +108,47 @@ class MapStore::Impl {
     uint64_t number = 0;
     RecordBatch records;
     std::vector<DiskChunk> freed;
+    std::optional<uint64_t> sequence;  // of its first block, if any was written
   };
   Task<Status> Commit();
   Task<Status> Checkpoint();
-  // REQUIRES: `commit_mutex` is held.  A Snapshot if a fresh journal was begun;
+  // REQUIRES: `commit_mutex` is held.  A Snapshot if a fresh journal goes on;
   // the caller must hand it to WriteCheckpoint, with the mutex released.
   Task<Result<std::optional<Snapshot>>> CommitLocked(bool fresh_journal);
   Task<Status> WaitForCheckpoint();
-  // Chunks for a fresh journal and a checkpoint of the map as it is now, with
-  // `journal` to begin; kNoSpace takes nothing.
-  Result<Snapshot> TakeSnapshot(JournalPlace& journal);
+  // Chunks for a fresh journal and a checkpoint of the map `of`, with `journal`
+  // to begin; kNoSpace takes nothing.
+  Result<Snapshot> TakeSnapshot(const BlockMap& of, JournalPlace& journal);
+  void DropSnapshot(const Snapshot& snapshot);
   Batch TakeBatch();
-  Task<Status> WriteBatch(const Batch& batch);
+  Task<Status> WriteBatch(Batch& batch);
   Task<Status> BeginJournal(JournalPlace journal);
   void MadeDurable(const Batch& batch);
   Task<Status> WriteCheckpoint(Snapshot snapshot);
-  Task<Status> StoreSnapshot(const Snapshot& snapshot);
+  Task<Status> StoreSnapshot(Snapshot snapshot);
+
+  // --- What the disk does not take (map_elsewhere.cc) ---
+  // What a failed flush has lost nobody knows: no change is kept from then on.
+  Task<Status> Flush();
+  bool MayBeElsewhere(const Error& error) const;
+  // Write to the chunks of `journal` or `snapshot`, and to others where these
+  // refuse; nothing leads to them yet.  Nothing is flushed.
+  Task<Status> PlaceJournal(JournalPlace& journal, uint64_t first_sequence);
+  Task<Status> PlaceCheckpoint(Snapshot& snapshot);
+  bool TakeOthers(std::vector<DiskChunk>& chunks,
+                  std::vector<DiskChunk>& refused);
+  // Metadata chunks that leave the reserve alone, all zero now; not flushed.
+  // kNoSpace, kIo: none are taken.
+  Task<Result<std::vector<DiskChunk>>> TakeUnreserved(uint64_t count);
+  // Make it zero; one that refuses stays reserved until the map is opened again.
+  Task<Status> TryPlace(DiskChunk chunk);
+  // Chunks that nothing leads to any more: free if they can be written.
+  Task<Status> GiveBack(std::vector<DiskChunk> chunks);
+  // The journal refuses: the map, as the disk has it, and `batch` (if not null)
+  // become a fresh checkpoint with an empty journal, durably.
+  // REQUIRES: `commit_mutex` is held.
+  Task<Status> WriteElsewhere(Batch* batch);
+  Status AddTo(LoadedMap& loaded, const Batch& batch) const;
 
   // --- Superblock and anchor (map_places.cc) ---
   // REQUIRES: `superblock_mutex` is held.  kInvalid leaves all as it was.
@@ -138,8 +167,6 @@ class MapStore::Impl {
   Task<Status> MoveManifest();
   Task<Status> MoveSuperblock(DiskChunk from);
   Task<Status> EraseOldSuperblock();
-  // Metadata chunks that leave the reserve alone; empty: there is no room.
-  std::vector<DiskChunk> TakeUnreserved(uint64_t count);
 
   // --- Create (map_create.cc) ---
   // Cuts `superblock_order` down to what a scan reads up to the chosen ones.

@@ -1,5 +1,6 @@
 #include "tests/support/crash_device.h"
 
+#include <algorithm>
 #include <cassert>
 #include <span>
 #include <utility>
@@ -31,6 +32,7 @@ void CrashDevice::Run(const Waiting& waiting) {
 
 Status CrashDevice::Do(const Waiting& waiting) {
   if (!has_power_) return Injected("no power");
+  if (stopped_) return Injected("stopped");
   switch (waiting.request->op) {
     case IoRequest::Op::kRead:
       return DoRead(*waiting.request);
@@ -54,12 +56,18 @@ Status CrashDevice::DoRead(const IoRequest& request) {
 
 Status CrashDevice::DoWrite(const IoRequest& request) {
   const uint64_t number = write_count_++;
+  stopped_ = stop_at_write_ == number;
+  if (stopped_) return Injected("stopped");
   if (fail_write_ == number) return Injected("write failed");
   if (cut_at_write_ == number) CutPower();
   const std::span<const std::byte> data(request.data, request.size);
   // A write that the power cut meets may be on the disk as well.
-  unflushed_.push_back({request.offset, {data.begin(), data.end()}});
+  const bool refused = Refuses(request.offset, request.size);
+  if (!refused) {
+    unflushed_.push_back({request.offset, {data.begin(), data.end()}});
+  }
   if (!has_power_) return Injected("no power");
+  if (refused) return Injected("refused");
   ++completed_writes_;
   visible_.Write(request.offset, data);
   return OkStatus();
@@ -67,6 +75,8 @@ Status CrashDevice::DoWrite(const IoRequest& request) {
 
 Status CrashDevice::DoFlush(uint64_t covers) {
   const uint64_t number = flush_count_++;
+  stopped_ = stop_at_flush_ == number;
+  if (stopped_) return Injected("stopped");
   if (fail_flush_ == number) return Injected("flush failed");
   if (cut_at_flush_ == number) CutPower();
   if (!has_power_) return Injected("no power");
@@ -78,6 +88,20 @@ Status CrashDevice::DoFlush(uint64_t covers) {
     unflushed_.pop_front();
   }
   return OkStatus();
+}
+
+void CrashDevice::GoOn() {
+  stop_at_flush_.reset();
+  stop_at_write_.reset();
+  fail_write_.reset();
+  fail_flush_.reset();
+  stopped_ = false;
+}
+
+bool CrashDevice::Refuses(uint64_t offset, uint64_t size) const {
+  return std::ranges::any_of(refusing_, [&](const ByteExtent& place) {
+    return offset < place.end() && place.offset < offset + size;
+  });
 }
 
 void CrashDevice::CutPower() {

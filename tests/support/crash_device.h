@@ -40,6 +40,16 @@ class CrashDevice final : public BlockDevice {
   // Request number `n` from now ends in kIo once; the write is not done.
   void FailWrite(uint64_t n) { fail_write_ = write_count_ + n; }
   void FailFlush(uint64_t n) { fail_flush_ = flush_count_ + n; }
+  // The process ends when flush or write number `n` arrives: it and everything
+  // after it ends in kIo and is not done.  GoOn: the next one has no such fault.
+  void StopAtFlush(uint64_t n) { stop_at_flush_ = flush_count_ + n; }
+  void StopAtWrite(uint64_t n) { stop_at_write_ = write_count_ + n; }
+  void GoOn();
+  // Writes that touch the place fail from now on.
+  void FailWritesTo(uint64_t offset, uint64_t size) {
+    refusing_.push_back({offset, size});
+  }
+  bool Refuses(uint64_t offset, uint64_t size) const;
   void FailReadsOf(uint64_t offset, uint64_t size) {
     failing_reads_ = ByteExtent{offset, size};
   }
@@ -88,6 +98,10 @@ class CrashDevice final : public BlockDevice {
   uint64_t flush_count_ = 0;
   std::optional<uint64_t> cut_at_flush_;
   std::optional<uint64_t> cut_at_write_;
+  std::optional<uint64_t> stop_at_flush_;
+  std::optional<uint64_t> stop_at_write_;
+  bool stopped_ = false;
+  std::vector<ByteExtent> refusing_;
   std::optional<uint64_t> fail_write_;
   std::optional<uint64_t> fail_flush_;
   std::optional<ByteExtent> failing_reads_;

@@ -124,7 +124,8 @@ TEST_F(MapStoreOrderTest, FailureEndsAllChanges) {
     CrashDevice device(MapFixture::kDiskBytes);
     auto store = MapFixture::Create(device);
     store->SetChunk(ImageChunk{1}, kZeroed);
-    fail_write ? device.FailWrite(0) : device.FailFlush(1);
+    if (fail_write) device.FailWritesTo(0, MapFixture::kDiskBytes);
+    if (!fail_write) device.FailFlush(1);
     EXPECT_FALSE(RunInline(store->Commit()));
     const uint64_t writes = device.write_count();
     EXPECT_EQ(RunInline(store->Commit()).error().code, ErrorCode::kIo);
@@ -143,7 +144,7 @@ TEST_F(MapStoreOrderTest, FailureReachesEveryoneWhoWaits) {
     all.push_back(Start(store_->Commit()));
     all.push_back(Start(store_->Checkpoint()));
   }
-  device_.FailWrite(0);
+  device_.FailWritesTo(0, MapFixture::kDiskBytes);
   while (device_.Step()) {
   }
   for (const auto& started : all) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tests/blockmap/map/map_store_fixture.h"
+#include "tests/support/crash_device.h"
 
 namespace bootstream {
 namespace {
@@ -180,6 +181,41 @@ TEST_F(MapStoreTest, ScanPassesAStraySuperblockOver) {
       MapStore::ScanForSuperblock(device_, MapFixture::kChunk, order));
   ASSERT_TRUE(found) << found.error().message;
   EXPECT_EQ(found->sequence, current.sequence);
+}
+
+// A move that ends between the two copies of the new superblock leaves nothing
+// in a chunk that is free again: later moves would leave it the only one that a
+// scan finds.
+TEST_F(MapStoreTest, MoveThatWasCutOffLeavesNoSuperblockBehind) {
+  for (uint64_t writes = 1; writes < 6; ++writes) {
+    SCOPED_TRACE(writes);
+    CrashDevice device(MapFixture::kDiskBytes);
+    auto store = MapFixture::Create(device);
+    device.StopAtWrite(writes);
+    const DiskChunk first = store->superblock().superblock_chunks[0];
+    (void)RunInline(store->MoveMetadata(first));
+    device.GoOn();
+    auto reopened = MapFixture::Open(device);
+    ASSERT_TRUE(reopened) << reopened.error().message;
+    store = std::move(*reopened);
+    // Somebody has the chunks up to there, and has written nothing yet.
+    for (DiskChunk taken; taken.value < 150;) {
+      const auto chunk = store->Allocate(kForSource, true);
+      ASSERT_TRUE(chunk);
+      taken = *chunk;
+    }
+    for (int i = 0; i < 4; ++i) {
+      const DiskChunk from =
+          store->superblock().superblock_chunks[static_cast<size_t>(i % 2)];
+      ASSERT_TRUE(RunInline(store->MoveMetadata(from)));
+    }
+    ASSERT_TRUE(RunInline(store->UpdateSuperblock(
+        [](Superblock& superblock) { superblock.boots_total = 7; })));
+    const auto found = MapFixture::Open(device);
+    ASSERT_TRUE(found) << found.error().message;
+    EXPECT_EQ((*found)->superblock().sequence, store->superblock().sequence);
+    EXPECT_EQ((*found)->superblock().boots_total, 7U);
+  }
 }
 
 TEST_F(MapStoreTest, RandomMigrationIdIsGivenWhereThereIsNone) {

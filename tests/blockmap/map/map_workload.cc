@@ -154,6 +154,11 @@ std::string MapWorkload::Reopen() {
   return "reopened neither old nor new:" + Describe(store_->map());
 }
 
+bool MapWorkload::HoldsSuperblock(DiskChunk chunk) const {
+  const SuperblockChunks& chunks = store_->superblock().superblock_chunks;
+  return chunk == chunks[0] || chunk == chunks[1];
+}
+
 Result<std::unique_ptr<KeptChanges>> MapWorkload::OpenKept() const {
   return KeptChanges::Open(UniqueFd(::dup(kept_.get())),
                            MapFixture::Options().superblock.migration_id);
@@ -219,6 +224,10 @@ Truth MapWorkload::Now() const {
 }
 
 bool MapWorkload::Put(ImageChunk chunk, DiskChunk at, uint64_t dirty) {
+  if (device_.Refuses(at.value * kChunk, kChunk)) {
+    store_->Release(at);
+    return true;
+  }
   const uint64_t version = ++version_;
   if (!WriteStamp(device_, at, ImageStamp(chunk, version))) return false;
   const uint64_t valid = MapFixture::Facts().grid.full_mask(chunk.value);
@@ -280,6 +289,10 @@ bool MapWorkload::Relocate() {
   const auto to =
       store_->Allocate({PlacementWish::For::kSource, ImageChunk{}}, true);
   if (!to) return true;
+  if (device_.Refuses(to->value * kChunk, kChunk)) {
+    store_->Release(*to);
+    return true;
+  }
   if (!Copy(from, *to)) return false;
   store_->SetRelocation(source, *to);
   if (again) return true;

@@ -47,6 +47,13 @@ class MapWorkload {
   // Forget everything in memory and open what is on the disk, which must be
   // one of candidates(); the reason why not, or nothing.
   std::string Reopen();
+  // One step, whichever; false as for Run.
+  bool Commit();
+  bool Checkpoint();
+
+  bool HoldsSuperblock(DiskChunk chunk) const;
+  // The journal that the next commit is written to, or the first of more.
+  DiskChunk journal_chunk() const { return store_->superblock().journal_chunk; }
   // From now on what is done outlives the process; false: the disk failed.
   bool KeepChanges();
   // The process ends and the next one opens the map: everything that was done
@@ -71,8 +78,6 @@ class MapWorkload {
   bool Relocate();
   bool Restore();
   bool Patch();
-  bool Commit();
-  bool Checkpoint();
   bool Update();
   bool Anchor();
   bool Move();

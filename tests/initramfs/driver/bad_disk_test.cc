@@ -208,13 +208,33 @@ TEST_F(EngineBadDiskTest, FailedWriteIsToldWithItsAddress) {
             std::vector<std::byte>(4096, std::byte{7}));
 }
 
+TEST_F(EngineBadDiskTest, JournalThatTakesNoWriteIsWrittenElsewhere) {
+  rig_.Write(2 * kChunk, kChunk, std::byte{7});
+  ASSERT_TRUE(Flush());
+  const DiskChunk bad = rig_.store().superblock().journal_chunk;
+  rig_.faults().FailWritesTo(bad.value * kChunk, kChunk);
+  rig_.Write(3 * kChunk, kChunk, std::byte{8});
+  EXPECT_TRUE(Flush());
+  EXPECT_NE(rig_.store().superblock().journal_chunk, bad);
+  for (int start = 0; start < 3; ++start) {
+    rig_.Restart();
+    rig_.Write(4 * kChunk, kChunk, static_cast<std::byte>(start));
+    EXPECT_TRUE(Flush());
+    EXPECT_TRUE(RunInline(rig_.store().Checkpoint()));
+  }
+  EXPECT_EQ(rig_.Read(2 * kChunk, kChunk),
+            std::vector<std::byte>(kChunk, std::byte{7}));
+  EXPECT_EQ(rig_.Read(3 * kChunk, kChunk),
+            std::vector<std::byte>(kChunk, std::byte{8}));
+}
+
 TEST_F(EngineBadDiskTest, MetadataThatTakesNoWriteEndsChangesButNotReading) {
   rig_.Write(2 * kChunk, kChunk, std::byte{7});
   rig_.Read(6 * kChunk, kChunk);
   ASSERT_TRUE(Flush());
-  rig_.faults().FailWritesTo(
-      rig_.store().superblock().journal_chunk.value * kChunk, kChunk);
+  // Wherever it goes.
   rig_.Write(3 * kChunk, kChunk, std::byte{8});
+  rig_.faults().FailWritesTo(0, rig_.device().size_bytes());
   EXPECT_FALSE(Flush());
   rig_.faults().Mend();
   EXPECT_FALSE(Flush()) << "what the disk holds is known only after Open";

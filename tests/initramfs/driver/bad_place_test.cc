@@ -258,9 +258,13 @@ void ExpectAfterRead(const Request& bad, const Day& day) {
   }
 }
 
-// A download that cannot be kept is answered all the same.
-void ExpectAfterWrite(const Day& day) {
+// A download that cannot be kept is answered all the same, and metadata goes
+// elsewhere.
+void ExpectAfterWrite(const Request& bad, const Day& day) {
   EXPECT_TRUE(day.failed_reads().empty()) << day.failed_reads()[0].message;
+  if (bad.place == kJournal || bad.place == kCheckpoint) {
+    EXPECT_TRUE(day.failed().empty()) << day.failed()[0].message;
+  }
 }
 
 void ExpectErrorsNameThePlace(const Request& bad, const Day& day) {
@@ -291,7 +295,7 @@ void FailEach(IoRequest::Op op, const std::set<Place>& places) {
     reads ? day.rig().faults().FailRead(n) : day.rig().faults().FailWrite(n);
     ASSERT_NO_FATAL_FAILURE(day.Run());
     EXPECT_EQ(day.rig().faults().failure_count(), 1U);
-    reads ? ExpectAfterRead(bad, day) : ExpectAfterWrite(day);
+    reads ? ExpectAfterRead(bad, day) : ExpectAfterWrite(bad, day);
     ExpectErrorsNameThePlace(bad, day);
     ASSERT_NO_FATAL_FAILURE(day.CheckAll());
   }
