@@ -99,7 +99,7 @@ uint64_t ChainChunksFor(uint64_t payload_bytes, uint32_t chunk_bytes) {
 
 Task<Status> WriteChain(BlockDevice& device, uint32_t chunk_bytes,
                         ChainName name, std::span<const DiskChunk> chunks,
-                        std::span<const std::byte> payload) {
+                        std::span<const std::byte> payload, size_t* refused) {
   assert(chunks.size() == ChainChunksFor(payload.size(), chunk_bytes));
   AlignedBuffer buffer(chunk_bytes);
   for (size_t i = 0; i < chunks.size(); ++i) {
@@ -123,6 +123,7 @@ Task<Status> WriteChain(BlockDevice& device, uint32_t chunk_bytes,
                                                 kBlockBytes * kBlockBytes;
     const Status written = co_await device.Write(chunks[i].value * chunk_bytes,
                                                  buffer.span().first(size));
+    if (!written && refused != nullptr) *refused = i;
     if (!written) co_return written.error();
   }
   co_return OkStatus();
@@ -131,7 +132,7 @@ Task<Status> WriteChain(BlockDevice& device, uint32_t chunk_bytes,
 Task<Status> WriteJournalHeaders(BlockDevice& device, uint32_t chunk_bytes,
                                  ChainName name,
                                  std::span<const DiskChunk> chunks,
-                                 uint64_t first_sequence) {
+                                 uint64_t first_sequence, size_t* refused) {
   AlignedBuffer buffer(kChainHeaderBytes);
   for (size_t i = 0; i < chunks.size(); ++i) {
     ChainHeader header;
@@ -143,6 +144,7 @@ Task<Status> WriteJournalHeaders(BlockDevice& device, uint32_t chunk_bytes,
     std::copy(block.begin(), block.end(), buffer.data());
     const Status written =
         co_await device.Write(chunks[i].value * chunk_bytes, buffer.span());
+    if (!written && refused != nullptr) *refused = i;
     if (!written) co_return written.error();
   }
   co_return OkStatus();

@@ -54,16 +54,19 @@ inline uint32_t ChainPayloadBytes(uint32_t chunk_bytes) {
 uint64_t ChainChunksFor(uint64_t payload_bytes, uint32_t chunk_bytes);
 
 // Write `payload` into `chunks`, which are as many as it takes.  Nothing is
-// flushed.  `chunks` and `payload` must stay until it is done.
+// flushed.  `chunks` and `payload` must stay until it is done.  Where a write
+// failed, `refused` (if not null) is the index of its chunk.
 Task<Status> WriteChain(BlockDevice& device, uint32_t chunk_bytes,
                         ChainName name, std::span<const DiskChunk> chunks,
-                        std::span<const std::byte> payload);
+                        std::span<const std::byte> payload,
+                        size_t* refused = nullptr);
 
 // Write the headers of an empty journal.  Nothing is flushed.
 Task<Status> WriteJournalHeaders(BlockDevice& device, uint32_t chunk_bytes,
                                  ChainName name,
                                  std::span<const DiskChunk> chunks,
-                                 uint64_t first_sequence);
+                                 uint64_t first_sequence,
+                                 size_t* refused = nullptr);
 
 struct Chain {
   std::vector<DiskChunk> chunks;

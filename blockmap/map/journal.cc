@@ -107,6 +107,8 @@ class Replay {
     return !end_.next.has_value();
   }
 
+  uint64_t sequence() const { return at_.sequence; }
+
   Result<JournalEnd> Finish() const {
     if (end_.position.sequence < from_sequence_) {
       return JournalError(ErrorCode::kCorrupt, end_.position.sequence,
@@ -219,18 +221,23 @@ Task<Status> JournalWriter::Append(BlockDevice& device,
 Task<Result<JournalEnd>> ReplayJournal(
     BlockDevice& device, uint32_t chunk_bytes, const JournalPlace& place,
     uint64_t first_sequence, uint64_t from_sequence,
-    std::function<Status(const Record&)> apply) {
+    std::function<Status(const Record&)> apply, uint64_t until_sequence) {
   Replay replay(JournalStart(place.name, first_sequence), from_sequence,
                 std::move(apply));
   AlignedBuffer buffer(ChainPayloadBytes(chunk_bytes));
   bool more = true;
   for (size_t i = 0; more && i < place.chunks.size(); ++i) {
-    const Status read = co_await device.Read(
-        place.chunks[i].value * chunk_bytes + kChainHeaderBytes, buffer.span());
-    if (!read) co_return read.error();
+    if (replay.sequence() >= until_sequence) break;
+    const uint64_t offset =
+        place.chunks[i].value * chunk_bytes + kChainHeaderBytes;
+    const Status whole = co_await device.Read(offset, buffer.span());
     for (size_t at = 0; more && at < buffer.size(); at += kJournalBlockBytes) {
-      const Result<bool> taken =
-          replay.Take(buffer.span().subspan(at, kJournalBlockBytes));
+      if (replay.sequence() >= until_sequence) break;
+      const auto block = buffer.span().subspan(at, kJournalBlockBytes);
+      Status read = whole;
+      if (!read) read = co_await device.Read(offset + at, block);
+      if (!read) co_return read.error();
+      const Result<bool> taken = replay.Take(block);
       if (!taken) co_return taken.error();
       more = *taken;
     }
@@ -238,9 +245,9 @@ Task<Result<JournalEnd>> ReplayJournal(
   co_return replay.Finish();
 }
 
-Task<Status> EraseTornTail(BlockDevice& device, uint32_t chunk_bytes,
-                           const JournalPlace& place,
-                           JournalPosition position) {
+Task<Result<bool>> EraseTornTail(BlockDevice& device, uint32_t chunk_bytes,
+                                 const JournalPlace& place,
+                                 JournalPosition position) {
   AlignedBuffer sector(kSectorBytes);
   const AlignedBuffer zeroes(kSectorBytes);
   const uint64_t count = JournalBlocks(place.chunks.size(), chunk_bytes);
@@ -251,11 +258,10 @@ Task<Status> EraseTornTail(BlockDevice& device, uint32_t chunk_bytes,
     const auto sequence = LoadLe<uint64_t>(sector.span().subspan<8, 8>());
     if (read && sequence != position.sequence) continue;
     const Status written = co_await device.Write(offset, zeroes.span());
-    if (!written) co_return written;
+    if (!written) co_return written.error();
     erased = true;
   }
-  if (!erased) co_return OkStatus();
-  co_return co_await device.Flush();
+  co_return erased;
 }
 
 }  // namespace bootstream

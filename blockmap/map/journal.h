@@ -114,20 +114,23 @@ struct JournalEnd {
 
 // Read the journal in `place` and hand every committed record of blocks from
 // `from_sequence` on to `apply`, in order; an error of it ends the reading.
-// kCorrupt: the commits end before `from_sequence`.
+// Blocks from `until_sequence` on are not looked at.  What lies behind the end
+// need not be readable.  kCorrupt: the commits end before `from_sequence`.
 // `place` must stay until it is done.
 Task<Result<JournalEnd>> ReplayJournal(
     BlockDevice& device, uint32_t chunk_bytes, const JournalPlace& place,
     uint64_t first_sequence, uint64_t from_sequence,
-    std::function<Status(const Record&)> apply);
+    std::function<Status(const Record&)> apply,
+    uint64_t until_sequence = kNone);
 
 // Make sure that no block of a commit that a power cut has torn comes back when
 // the blocks that are written over it are torn in their turn: the first sector
-// of each one behind `position` becomes zeroes, durably.  Before anything else
-// is written after a crash.  `place` must stay until it is done.
-Task<Status> EraseTornTail(BlockDevice& device, uint32_t chunk_bytes,
-                           const JournalPlace& place,
-                           JournalPosition position);
+// of each one behind `position` becomes zeroes.  Before another block is written
+// after a crash.  Nothing is flushed; whether there is something to flush.
+// `place` must stay until it is done.
+Task<Result<bool>> EraseTornTail(BlockDevice& device, uint32_t chunk_bytes,
+                                 const JournalPlace& place,
+                                 JournalPosition position);
 
 }  // namespace bootstream
 

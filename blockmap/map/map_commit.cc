@@ -97,9 +97,13 @@ Result<MapStore::Impl::Snapshot> MapStore::Impl::TakeSnapshot(
       ChainChunksFor(CheckpointBytes(of, region.base().size()), chunk_bytes());
   // Long enough that checkpoints stay few where they are large.
   const uint64_t blocks_each = JournalBlocks(1, chunk_bytes());
-  const uint64_t journal_count = std::max<uint64_t>(
-      {1, superblock.journal_chunks, checkpoint_count / 4,
-       (pending.block_count() + 1 + blocks_each - 1) / blocks_each});
+  const uint64_t least =
+      (pending.block_count() + 1 + blocks_each - 1) / blocks_each;
+  uint64_t journal_count = std::max<uint64_t>(
+      {least, superblock.journal_chunks, checkpoint_count / 4});
+  if (region.plain_free_count() < checkpoint_count + journal_count) {
+    journal_count = least;
+  }
   if (region.plain_free_count() < checkpoint_count + journal_count) {
     return Error{ErrorCode::kNoSpace, "map: no room for a journal of " +
                                           std::to_string(journal_count) +
@@ -153,6 +157,8 @@ Task<Status> MapStore::Impl::BeginJournal(JournalPlace journal) {
   UpdateReserve();
   if (status) status = co_await Flush();
   if (!status) co_return status;
+  // Before the end of what is durable moves on.
+  if (kept) kept->Writing(first_sequence);
   RecordBatch last;
   last.Add(ContinueRecord{journal.name.epoch, journal.chunks.front()});
   status = co_await writer.Append(device, last);
@@ -160,10 +166,12 @@ Task<Status> MapStore::Impl::BeginJournal(JournalPlace journal) {
   if (!status) co_return status;
   writer = JournalWriter(chunk_bytes(), journal,
                          JournalStart(journal.name, first_sequence));
+  durable_sequence = first_sequence;
   co_return status;
 }
 
 void MapStore::Impl::MadeDurable(const Batch& batch) {
+  durable_sequence = writer.next_sequence();
   if (kept) kept->Durable();
   for (const DiskChunk chunk : batch.freed) region.Free(chunk);
   std::erase_if(joined, [&batch](const auto& place) {
@@ -172,13 +180,13 @@ void MapStore::Impl::MadeDurable(const Batch& batch) {
 }
 
 Task<Status> MapStore::Impl::WriteCheckpoint(Snapshot snapshot) {
-  Status status = co_await StoreSnapshot(std::move(snapshot));
+  Status status = co_await StoreSnapshot(snapshot);
   if (!status) status = Fail(status.error());
   std::exchange(checkpoint_done, nullptr)->Set();
   co_return status;
 }
 
-Task<Status> MapStore::Impl::StoreSnapshot(Snapshot snapshot) {
+Task<Status> MapStore::Impl::StoreSnapshot(Snapshot& snapshot) {
   Status status = co_await PlaceCheckpoint(snapshot);
   if (status) status = co_await Flush();
   if (!status) co_return status;

@@ -174,6 +174,7 @@ Task<Status> MapStore::Impl::WriteFirst(const CreateOptions& options) {
   JournalPlace& journal = journals.front();
   journal.name = NewChain(ChainKind::kJournal);
   constexpr uint64_t kFirstSequence = 1;
+  durable_sequence = kFirstSequence;
   writer = JournalWriter(chunk_bytes(), journal,
                          JournalStart(journal.name, kFirstSequence));
   const std::vector<std::byte> bytes = EncodeCheckpoint(map, region.base());

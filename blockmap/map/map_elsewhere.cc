@@ -23,47 +23,50 @@ bool MapStore::Impl::MayBeElsewhere(const Error& error) const {
   return error.code == ErrorCode::kIo && !failure;
 }
 
-bool MapStore::Impl::TakeOthers(std::vector<DiskChunk>& chunks,
-                                std::vector<DiskChunk>& refused) {
-  if (region.plain_free_count() < chunks.size()) return false;
-  refused.insert(refused.end(), chunks.begin(), chunks.end());
-  chunks = TakeMetadata(chunks.size());
+bool MapStore::Impl::TakeAnother(DiskChunk& chunk) {
+  if (region.plain_free_count() == 0) return false;
+  Quarantine(std::exchange(chunk, TakeMetadata(1).front()));
   return true;
 }
 
 Task<Status> MapStore::Impl::PlaceJournal(JournalPlace& journal,
                                           uint64_t first_sequence) {
-  std::vector<DiskChunk> refused;
-  Status status;
   for (int tries = 1;; ++tries) {
-    status = co_await WriteJournalHeaders(device, chunk_bytes(), journal.name,
-                                          journal.chunks, first_sequence);
-    if (status || !MayBeElsewhere(status.error()) || tries == kTriesMax) break;
-    if (!TakeOthers(journal.chunks, refused)) break;
+    size_t refused = 0;
+    const Status status = co_await WriteJournalHeaders(
+        device, chunk_bytes(), journal.name, journal.chunks, first_sequence,
+        &refused);
+    if (status || !MayBeElsewhere(status.error()) || tries == kTriesMax ||
+        !TakeAnother(journal.chunks[refused])) {
+      co_return status;
+    }
   }
-  (void)co_await GiveBack(std::move(refused));
-  co_return status;
 }
 
 Task<Status> MapStore::Impl::PlaceCheckpoint(Snapshot& snapshot) {
-  std::vector<DiskChunk> refused;
-  Status status;
   for (int tries = 1;; ++tries) {
-    status = co_await WriteChain(device, chunk_bytes(), snapshot.name,
-                                 snapshot.chunks, snapshot.bytes);
-    if (status || !MayBeElsewhere(status.error()) || tries == kTriesMax) break;
-    if (!TakeOthers(snapshot.chunks, refused)) break;
+    size_t refused = 0;
+    const Status status =
+        co_await WriteChain(device, chunk_bytes(), snapshot.name,
+                            snapshot.chunks, snapshot.bytes, &refused);
+    if (status || !MayBeElsewhere(status.error()) || tries == kTriesMax ||
+        !TakeAnother(snapshot.chunks[refused])) {
+      co_return status;
+    }
   }
-  (void)co_await GiveBack(std::move(refused));
-  co_return status;
 }
 
 Task<Status> MapStore::Impl::TryPlace(DiskChunk chunk) {
   const AlignedBuffer zeroes(chunk_bytes());
-  const Status written =
-      co_await device.Write(chunk.value * chunk_bytes(), zeroes.span());
-  if (!written) region.SetOccupant(chunk, {ChunkUse::kReserved, 0});
-  co_return written;
+  co_return co_await device.Write(chunk.value * chunk_bytes(), zeroes.span());
+}
+
+void MapStore::Impl::Quarantine(DiskChunk chunk) {
+  if (claimed.contains(chunk)) {
+    FreeMetadata({chunk});
+  } else {
+    quarantine.insert(chunk);
+  }
 }
 
 Task<Result<std::vector<DiskChunk>>> MapStore::Impl::TakeUnreserved(
@@ -79,6 +82,7 @@ Task<Result<std::vector<DiskChunk>>> MapStore::Impl::TakeUnreserved(
     if (tried) {
       chunks.push_back(*chunk);
     } else {
+      Quarantine(*chunk);
       error = tried.error();
       ++tries;
     }
@@ -91,33 +95,38 @@ Task<Result<std::vector<DiskChunk>>> MapStore::Impl::TakeUnreserved(
 Task<Status> MapStore::Impl::GiveBack(std::vector<DiskChunk> chunks) {
   for (const DiskChunk chunk : chunks) {
     const Status tried = co_await TryPlace(chunk);
-    if (tried || claimed.contains(chunk)) FreeMetadata({chunk});
+    tried ? FreeMetadata({chunk}) : Quarantine(chunk);
   }
   co_return OkStatus();
 }
 
-Status MapStore::Impl::AddTo(LoadedMap& loaded, const Batch& batch) const {
-  // A write that failed may have come to the disk all the same.
-  if (batch.sequence && loaded.end.sequence > *batch.sequence) {
-    return OkStatus();
+Task<Status> MapStore::Impl::LoadAgain(const Batch* batch, LoadedMap& loaded) {
+  // A write that failed may have come to the disk all the same, and its place
+  // need not be readable: no further than what is durable.
+  Status status =
+      co_await LoadMap(device, superblock, loaded, durable_sequence);
+  if (!status) co_return status;
+  if (loaded.end.sequence != durable_sequence) {
+    co_return Error{ErrorCode::kCorrupt,
+                    "map: the journal has lost what was committed"};
   }
-  for (const auto& payload : batch.records.payloads()) {
+  if (batch == nullptr) co_return OkStatus();
+  for (const auto& payload : batch->records.payloads()) {
     const auto records = DecodeRecords(payload);
-    if (!records) return records.error();
+    if (!records) co_return records.error();
     for (const Record& record : *records) {
-      Status s = ApplyRecord(record, limits(), loaded.contents.map);
-      if (!s) return s;
+      status = ApplyRecord(record, limits(), loaded.contents.map);
+      if (!status) co_return status;
     }
   }
-  return OkStatus();
+  co_return OkStatus();
 }
 
 Task<Status> MapStore::Impl::WriteElsewhere(Batch* batch) {
   // It writes down a state before `batch`.
   if (Status s = co_await WaitForCheckpoint(); !s) co_return s;
   LoadedMap loaded;
-  Status status = co_await LoadMap(device, superblock, loaded);
-  if (status && batch != nullptr) status = AddTo(loaded, *batch);
+  Status status = co_await LoadAgain(batch, loaded);
   if (!status) co_return status;
   // After whatever the old journal may have, and not before what our
   // predecessor wrote last.

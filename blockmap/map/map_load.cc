@@ -36,7 +36,7 @@ Task<Status> LoadCheckpoint(BlockDevice& device, const Superblock& sb,
 }
 
 Task<Status> LoadJournals(BlockDevice& device, const Superblock& sb,
-                          LoadedMap& loaded) {
+                          uint64_t until_sequence, LoadedMap& loaded) {
   const MapLimits limits = LimitsOf(sb);
   const auto apply = [&](const Record& record) {
     return ApplyRecord(record, limits, loaded.contents.map);
@@ -57,7 +57,8 @@ Task<Status> LoadJournals(BlockDevice& device, const Superblock& sb,
     place.chunks = std::move(chain->chunks);
     const auto end = co_await ReplayJournal(device, sb.chunk_bytes, place,
                                             chain->first_sequence,
-                                            sb.journal_sequence, apply);
+                                            sb.journal_sequence, apply,
+                                            until_sequence);
     if (!end) co_return end.error();
     loaded.end = end->position;
     loaded.journals.push_back(place);
@@ -80,9 +81,11 @@ MapLimits LimitsOf(const Superblock& superblock) {
 }
 
 Task<Status> LoadMap(BlockDevice& device, const Superblock& superblock,
-                     LoadedMap& loaded) {
+                     LoadedMap& loaded, uint64_t until_sequence) {
   Status status = co_await LoadCheckpoint(device, superblock, loaded);
-  if (status) status = co_await LoadJournals(device, superblock, loaded);
+  if (status) {
+    status = co_await LoadJournals(device, superblock, until_sequence, loaded);
+  }
   co_return status;
 }
 

@@ -25,10 +25,10 @@ struct LoadedMap {
   uint64_t next_epoch = 0;
 };
 
-// kCorrupt: it contradicts itself.  `superblock` and `loaded` must stay until
-// it is done.
+// kCorrupt: it contradicts itself.  Journal blocks from `until_sequence` on are
+// not looked at.  `superblock` and `loaded` must stay until it is done.
 Task<Status> LoadMap(BlockDevice& device, const Superblock& superblock,
-                     LoadedMap& loaded);
+                     LoadedMap& loaded, uint64_t until_sequence = kNone);
 
 }  // namespace bootstream
 

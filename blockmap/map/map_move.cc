@@ -21,6 +21,10 @@ Task<Status> MapStore::Impl::MoveMetadata(DiskChunk chunk) {
       !claimed.insert(chunk).second) {
     co_return Error{ErrorCode::kInvalid, where + " holds no metadata"};
   }
+  if (quarantine.erase(chunk) != 0) {
+    FreeMetadata({chunk});
+    co_return OkStatus();
+  }
   Status status;
   auto guard = co_await superblock_mutex.Lock();
   const auto& pair = superblock.superblock_chunks;

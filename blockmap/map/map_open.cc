@@ -82,6 +82,7 @@ Task<Result<std::unique_ptr<MapStore>>> MapStore::Open(
   impl->next_epoch = loaded.next_epoch;
   impl->writer =
       JournalWriter(sb.chunk_bytes, impl->journals.back(), loaded.end);
+  impl->durable_sequence = loaded.end.sequence;
   if (Status s = impl->ClaimAll(); !s) co_return s.error();
   impl->UpdateReserve();
   std::vector<Record> records;
@@ -204,12 +205,13 @@ Task<Status> MapStore::Impl::MendAnchor() {
 Task<Status> MapStore::Impl::EraseTorn(JournalPosition end) {
   if (Status s = co_await MendSuperblocks(); !s) co_return s;
   const JournalPlace last = journals.back();
-  const Status status =
-      co_await EraseTornTail(device, chunk_bytes(), last, end);
-  if (status || status.error().code != ErrorCode::kIo) co_return status;
+  const auto erased = co_await EraseTornTail(device, chunk_bytes(), last, end);
+  if (erased && *erased) co_return co_await Flush();
+  if (erased) co_return OkStatus();
+  if (!MayBeElsewhere(erased.error())) co_return erased.error();
   // It cannot be written on.
   const Status elsewhere = co_await WriteElsewhere(nullptr);
-  co_return elsewhere ? elsewhere : status;
+  co_return elsewhere ? elsewhere : Status(erased.error());
 }
 
 // A damaged copy of what is current is made anew; any other slot that is
@@ -270,7 +272,11 @@ Task<Status> MapStore::Impl::FinishOpen() {
   snapshot.name = NewChain(ChainKind::kCheckpoint);
   snapshot.chunks = TakeMetadata(count);
   snapshot.bytes = EncodeCheckpoint(map, region.base());
-  co_return co_await StoreSnapshot(std::move(snapshot));
+  status = co_await StoreSnapshot(snapshot);
+  if (status || !MayBeElsewhere(status.error())) co_return status;
+  // Nothing leads there, and the next commit may have more room.
+  FreeMetadata(snapshot.chunks);
+  co_return OkStatus();
 }
 
 }  // namespace bootstream

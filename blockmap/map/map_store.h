@@ -30,7 +30,10 @@ struct ImageFacts {
 // and anchor (format.md section 2, rules in section 3).  Changes are made in
 // memory at once and are durable when a later Commit() has returned OK.
 //
-//   kOpen --any metadata write or flush fails--> kFailed   (left only by Open)
+//   kOpen --metadata cannot be written--> kFailed   (left only by Open)
+//
+// A journal or checkpoint that takes no write goes elsewhere; a flush that
+// fails, and a superblock that cannot be written, is the end.
 //
 // One thread; calls may overlap, and none may be under way when the store is
 // destroyed.  `device` must outlive it.

@@ -125,7 +125,7 @@ class MapStore::Impl {
   Task<Status> BeginJournal(JournalPlace journal);
   void MadeDurable(const Batch& batch);
   Task<Status> WriteCheckpoint(Snapshot snapshot);
-  Task<Status> StoreSnapshot(Snapshot snapshot);
+  Task<Status> StoreSnapshot(Snapshot& snapshot);
 
   // --- What the disk does not take (map_elsewhere.cc) ---
   // What a failed flush has lost nobody knows: no change is kept from then on.
@@ -135,20 +135,23 @@ class MapStore::Impl {
   // refuse; nothing leads to them yet.  Nothing is flushed.
   Task<Status> PlaceJournal(JournalPlace& journal, uint64_t first_sequence);
   Task<Status> PlaceCheckpoint(Snapshot& snapshot);
-  bool TakeOthers(std::vector<DiskChunk>& chunks,
-                  std::vector<DiskChunk>& refused);
+  // Another chunk instead of one that refuses; false: there is none.
+  bool TakeAnother(DiskChunk& chunk);
   // Metadata chunks that leave the reserve alone, all zero now; not flushed.
   // kNoSpace, kIo: none are taken.
   Task<Result<std::vector<DiskChunk>>> TakeUnreserved(uint64_t count);
-  // Make it zero; one that refuses stays reserved until the map is opened again.
+  // Make a metadata chunk zero.
   Task<Status> TryPlace(DiskChunk chunk);
+  // It stays metadata until the map is opened again, or somebody claims it.
+  void Quarantine(DiskChunk chunk);
   // Chunks that nothing leads to any more: free if they can be written.
   Task<Status> GiveBack(std::vector<DiskChunk> chunks);
   // The journal refuses: the map, as the disk has it, and `batch` (if not null)
   // become a fresh checkpoint with an empty journal, durably.
   // REQUIRES: `commit_mutex` is held.
   Task<Status> WriteElsewhere(Batch* batch);
-  Status AddTo(LoadedMap& loaded, const Batch& batch) const;
+  // As it was before `batch`, and that, if it is not null.
+  Task<Status> LoadAgain(const Batch* batch, LoadedMap& loaded);
 
   // --- Superblock and anchor (map_places.cc) ---
   // REQUIRES: `superblock_mutex` is held.  kInvalid leaves all as it was.
@@ -215,12 +218,14 @@ class MapStore::Impl {
   bool committing = false;    // a batch with records is on its way
   // Metadata chunks that become allocated instead of free: MoveMetadata.
   std::unordered_set<DiskChunk> claimed;
+  std::unordered_set<DiskChunk> quarantine;
 
   std::vector<DiskChunk> checkpoint_chunks;
   std::vector<DiskChunk> manifest_chunks;
   std::vector<JournalPlace> journals;  // to replay; the last is written to
   uint64_t chunks_being_written = 0;   // of the next checkpoint and journal
   JournalWriter writer;
+  uint64_t durable_sequence = 0;  // of the block after the last commit
   uint64_t next_epoch = 1;
   MetadataBudget budget;
 

@@ -61,7 +61,7 @@ class CrashDevice final : public BlockDevice {
 
   // While held, requests wait for Step (the oldest, or a random one) to carry
   // one out and complete it.
-  void Hold() { held_ = true; }
+  void Hold(bool on = true) { held_ = on; }
   bool Step();
   bool StepRandom(std::mt19937_64& random);
 

@@ -2,6 +2,8 @@
 // on purpose, failures.
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <memory>
 #include <random>
@@ -151,6 +153,81 @@ TEST_F(MapStoreOrderTest, FailureReachesEveryoneWhoWaits) {
     ASSERT_TRUE(started->outcome);
     EXPECT_FALSE(*started->outcome);
   }
+}
+
+// A place that can neither be written nor read, where the next block would go.
+TEST_F(MapStoreOrderTest, DeadSectorBehindTheJournalsEndIsGoneAround) {
+  store_->SetChunk(ImageChunk{1}, kZeroed);
+  ASSERT_TRUE(RunInline(store_->Commit()));
+  const DiskChunk journal = store_->superblock().journal_chunk;
+  const uint64_t dead = journal.value * MapFixture::kChunk + 2 * kBlockBytes;
+  device_.FailWritesTo(dead, kSectorBytes);
+  device_.FailReadsOf(dead, kSectorBytes);
+  store_->SetChunk(ImageChunk{2}, kZeroed);
+  ASSERT_TRUE(RunInline(store_->Commit()));
+  EXPECT_NE(store_->superblock().journal_chunk, journal);
+  const auto store = MapFixture::Open(device_);
+  ASSERT_TRUE(store) << store.error().message;
+  EXPECT_EQ(Describe((*store)->map()), Describe(store_->map()));
+}
+
+// What was committed must be there before the map goes elsewhere.
+TEST_F(MapStoreOrderTest, JournalThatHasLostACommitIsNotWrittenElsewhere) {
+  for (uint64_t i = 0; i < 3; ++i) {
+    store_->SetChunk(ImageChunk{i}, kZeroed);
+    ASSERT_TRUE(RunInline(store_->Commit()));
+  }
+  const DiskChunk journal = store_->superblock().journal_chunk;
+  const uint64_t begin = journal.value * MapFixture::kChunk;
+  const std::vector<std::byte> junk(kBlockBytes, std::byte{0x99});
+  device_.image().Write(begin + 2 * kBlockBytes, junk);
+  device_.FailWritesTo(begin, MapFixture::kChunk);
+  store_->SetChunk(ImageChunk{4}, kZeroed);
+  EXPECT_FALSE(RunInline(store_->Commit()));
+  EXPECT_EQ(store_->superblock().journal_chunk, journal);
+}
+
+// The successor of a process that died in a commit repeats more than the journal
+// has room for, and dies before anything is in the next journal.
+TEST_F(MapStoreOrderTest, ChangesOutliveTwoDeathsAroundAFullJournal) {
+  const UniqueFd memory(::memfd_create("kept", MFD_CLOEXEC));
+  const auto open = [&] {
+    auto kept = KeptChanges::Open(UniqueFd(::dup(memory.get())),
+                                  store_->superblock().migration_id);
+    EXPECT_TRUE(kept);
+    return MapFixture::Open(device_, false, std::move(*kept));
+  };
+  const uint64_t blocks = MapFixture::kChunk / kBlockBytes - 1;
+  for (uint64_t i = 2; i < blocks; ++i) {  // all but one, and the last
+    store_->SetChunk(ImageChunk{60}, i % 2 == 0 ? kZeroed : ChunkState{});
+    ASSERT_TRUE(RunInline(store_->Commit()));
+  }
+  auto first = open();
+  ASSERT_TRUE(first) << first.error().message;
+  const auto set = [&first](uint64_t count, const ChunkState& state) {
+    for (uint64_t i = 0; i < count; ++i) {
+      (*first)->SetChunk(ImageChunk{i}, state);
+    }
+  };
+  set(MapFixture::kImageChunks, kZeroed);
+  device_.Hold();
+  const auto commit = Start((*first)->Commit());
+  set(MapFixture::kImageChunks - 1, ChunkState{});
+  device_.StopAtWrite(0);
+  while (device_.Step()) {
+  }
+  ASSERT_FALSE(commit->outcome.value());
+  first = Error{ErrorCode::kIo, ""};
+  device_.GoOn();
+  device_.Hold(false);
+  // Behind the record that leads to a fresh journal.
+  device_.StopAtFlush(2);
+  ASSERT_FALSE(open());
+  device_.GoOn();
+  const auto last = open();
+  ASSERT_TRUE(last) << last.error().message;
+  EXPECT_EQ((*last)->map().chunk_count(), 1U);
+  EXPECT_TRUE(IsZeroed(**last, MapFixture::kImageChunks - 1));
 }
 
 // The tail of a commit that was cut off must not come alive behind what is

@@ -253,6 +253,9 @@ void ExpectAfterRead(const Request& bad, const Day& day) {
       EXPECT_TRUE(day.failed().empty()) << day.failed()[0].message;
       EXPECT_TRUE(day.failed_reads().empty()) << day.failed_reads()[0].message;
       break;
+    case kJournal:  // read again in smaller pieces, but for its headers
+      EXPECT_LE(day.failed().size() + day.failed_reads().size(), 1U);
+      break;
     default:
       EXPECT_EQ(day.failed().size() + day.failed_reads().size(), 1U);
   }
