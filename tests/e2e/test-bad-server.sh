@@ -38,9 +38,10 @@ mode() {
 
 hash_of() { sha256sum <"$1"; }
 # refused OPTIONS...: migrate ends with one sentence and code 1, 3 or 4.
+impatient=(--give-up 0.3 --stall-timeout-ms 200)
 refused() {
   local code=0
-  agent migrate --yes --give-up 0.3 --stall-timeout-ms 200 "$@" \
+  agent migrate --yes "${impatient[@]}" "$@" \
     >"$work/out" 2>"$work/err" </dev/null || code=$?
   case $code in
   1 | 3 | 4) ;;
@@ -48,6 +49,11 @@ refused() {
   esac
   [ "$(grep -c '^bootagent: ' "$work/err")" = 1 ] ||
     die "not one sentence against $what: $(cat "$work/err")"
+}
+# patient COMMAND...: however slow this machine is.
+patient() {
+  local impatient=()
+  "$@"
 }
 status() { control status --json | jq -e "$1"; }
 # until_status FILTER: wait until it is so.
@@ -89,7 +95,7 @@ grep -q "older than" "$work/err" || die "$(cat "$work/err")"
 # goes on.
 mode one good
 what="a stop"
-refused --stop-at released
+patient refused --stop-at released
 for what in flip shift swap cut reset stall trickle wrong-range no-range \
   wrong-length encoded 404 429 500 503 silent hang-up headers redirect; do
   mode one bad "$what" only=packs/
