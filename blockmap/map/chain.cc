@@ -133,7 +133,9 @@ Task<Status> WriteJournalHeaders(BlockDevice& device, uint32_t chunk_bytes,
                                  ChainName name,
                                  std::span<const DiskChunk> chunks,
                                  uint64_t first_sequence, size_t* refused) {
-  AlignedBuffer buffer(kChainHeaderBytes);
+  // The first block behind a header, which is none: what an earlier journal has
+  // left there does not go on, were its epoch given again.
+  AlignedBuffer buffer(kChainHeaderBytes + kBlockBytes);
   for (size_t i = 0; i < chunks.size(); ++i) {
     ChainHeader header;
     header.name = name;

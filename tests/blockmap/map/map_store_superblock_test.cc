@@ -63,6 +63,31 @@ TEST_F(MapStoreTest, SuperblockBeforeTheNewestIsThereWhenBothCopiesAreTorn) {
   }
 }
 
+// The newest superblock is lost in both places, and with the end of the old
+// journal what led to the new one: its epoch is given again, in the same place.
+TEST_F(MapStoreTest, JournalThatNothingLeadsToAnyMoreDoesNotComeBack) {
+  const Superblock before = store_->superblock();
+  ASSERT_TRUE(RunInline(store_->Checkpoint()));
+  Place(*store_, 10);
+  ASSERT_TRUE(Commit(*store_));
+  const Superblock lost = store_->superblock();
+  for (const DiskChunk chunk : lost.superblock_chunks) {
+    Damage(chunk.value * MapFixture::kChunk +
+               lost.sequence % kSuperblockSlots * kSuperblockBytes,
+           kSuperblockBytes);
+  }
+  Damage(before.journal_chunk.value * MapFixture::kChunk + kChainHeaderBytes,
+         kBlockBytes);
+  Reopen();
+  ASSERT_EQ(store_->superblock().sequence, before.sequence);
+  ASSERT_TRUE(RunInline(store_->Checkpoint()));
+  ASSERT_EQ(store_->superblock().journal_epoch, lost.journal_epoch);
+  ASSERT_EQ(store_->superblock().journal_chunk, lost.journal_chunk);
+  const std::string now = Describe(store_->map());
+  Reopen();
+  EXPECT_EQ(Describe(store_->map()), now);
+}
+
 // The next superblock is written over the torn one, with the same sequence,
 // and may be torn in its turn.
 TEST_F(MapStoreTest, TornSuperblockDoesNotBecomeWholeByTheNextOne) {
