@@ -29,3 +29,46 @@ build_project() {
   cmake --preset release >/dev/null
   cmake --build --preset release
 }
+
+# run_kind FOLDER TEXT [KIND ARGUMENT...]: what tools/soak and tools/bench do.
+# Each tools/FOLDER/KIND.py with a main is a kind; TEXT says what all kinds take.
+# Installs and builds, unless --no-build is among the arguments, and runs it.
+run_kind() {
+  local folder=$1 text=$2 name=tools/${0##*/} kinds kind build=1 argument
+  local arguments=()
+  shift 2
+  kinds=$(grep -l '^def main' tools/"$folder"/*.py | xargs -n 1 basename -s .py)
+  kind=${1:-}
+  case $kind in
+    --help | '' | -*)
+      text="usage: $name $text
+
+Installs the Debian packages that are missing, builds, and runs one KIND:
+$(paste -sd ' ' <<<"$kinds").
+$name KIND --help says what it does and what else it takes.
+
+  --no-build   the programs in build/release are current"
+      if [ "$kind" = --help ]; then echo "$text"; exit 0; fi
+      echo "$text" >&2
+      exit 2
+      ;;
+  esac
+  shift
+  if ! grep -qx -- "$kind" <<<"$kinds"; then
+    echo "$name: there is no '$kind'; there are: $(paste -sd ' ' <<<"$kinds")" >&2
+    exit 2
+  fi
+  for argument in "$@"; do
+    case $argument in
+      --no-build) build= ;;
+      --help) exec python3 -m "tools.$folder.$kind" --help ;;
+      *) arguments+=("$argument") ;;
+    esac
+  done
+  require_root "$name"
+  if [ -n "$build" ]; then
+    install_packages
+    build_project
+  fi
+  exec python3 -m "tools.$folder.$kind" "${arguments[@]}"
+}

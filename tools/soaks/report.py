@@ -2,14 +2,12 @@
 
 import argparse
 import json
-import os
 import random
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("BUILD_DIR", ROOT / "build/release"))
+from tools.programs import BUILD, ROOT  # noqa: F401 (for the kinds)
 
 
 def parser(kind, description, count):

@@ -7,13 +7,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools.soaks.report import BUILD
+from tools.programs import (  # noqa: F401 (for the cases)
+    AGENT, IMGSERVER, IMGTOOL, STREAMCTL, STREAMD)
 
-AGENT = BUILD / "bootagent/bootagent"
-IMGTOOL = BUILD / "imgserver/imgtool"
-IMGSERVER = BUILD / "imgserver/imgserver"
-STREAMD = BUILD / "initramfs/streamd"
-STREAMCTL = BUILD / "initramfs/streamctl"
 SECTOR = 512
 KIB = 1 << 10
 MIB = 1 << 20

@@ -1,0 +1,74 @@
+"""Cold reads over a link with a rate and a delay: our driver against QEMU
+storage daemon, the link's capacity and its round trip."""
+
+import sys
+import time
+
+from tools.benches import load, report
+from tools.benches.network import (
+    SERVER_ADDRESS, Wire, at_client, at_server)
+from tools.benches.site import MIB, Nginx, Site, folder
+from tools.benches.systems import Ours, StorageDaemon
+
+
+def sequential(system, site, servers, size):
+    """MB/s of the image; and, of ours, bytes a second on the link."""
+    local, far = servers
+    offset, whole = site.root()
+    with system(site, far.url, migrate_from=local.url, prefix=at_client) as it:
+        before = it.received_bytes()
+        start = time.monotonic()
+        figures = load.fio("read", MIB, 4, uri=it.uri, offset=offset,
+                           size=min(size, whole))
+        seconds = time.monotonic() - start
+        received = it.received_bytes() - before
+    return load.megabytes_per_second(figures), received / seconds
+
+
+def main():
+    options = report.parse(report.parser("link", __doc__))
+    result = report.Report("link")
+    with folder(options.lab) as work:
+        site = Site(work, options.quick).make()
+        with Nginx(site) as local:
+            _gigabit(result, options, site, local)
+            _far(result, options, site, local)
+            _latency(result, options, site, local)
+    return result.finish(options)
+
+
+def _gigabit(result, options, site, local):
+    row = result.row("seq-1gbit", "MB/s", StorageDaemon.name, bar=2.5)
+    with Wire(1000, 0), Nginx(site, at_server, SERVER_ADDRESS) as far:
+        for _ in range(options.rounds):
+            for system, into in ((Ours, row.ours_all),
+                                 (StorageDaemon, row.peer_all)):
+                into.append(sequential(system, site, (local, far),
+                                       1 << 40)[0])
+
+
+def _far(result, options, site, local):
+    row = result.row("seq-100mbit-200ms", "MB/s", "the link", bar=0.9)
+    with Wire(100, 200) as wire, Nginx(site, at_server, SERVER_ADDRESS) as far:
+        for _ in range(options.rounds):
+            _, rate = sequential(Ours, site, (local, far), 1 << 40)
+            row.ours_all.append(rate / 1e6)
+            row.peer_all.append(wire.bytes_per_second / 1e6)
+
+
+def _latency(result, options, site, local):
+    row = result.row("rand4k-20ms", "ms", "round trip", better="lower",
+                     bar=1.5)
+    offset, size = site.root()
+    with Wire(1000, 20) as wire, Nginx(site, at_server, SERVER_ADDRESS) as far:
+        for _ in range(options.rounds):
+            with Ours(site, far.url, migrate_from=local.url,
+                      prefix=at_client) as ours:
+                median, _ = load.first_touches(ours.uri, offset, size,
+                                               options.seconds)
+            row.ours_all.append(median)
+            row.peer_all.append(wire.round_trip_s() * 1e3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

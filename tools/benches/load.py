@@ -1,0 +1,59 @@
+"""fio, and what of its figures a benchmark needs."""
+
+import json
+import subprocess
+
+CHUNK_BYTES = 128 << 10
+
+
+class LoadError(Exception):
+    pass
+
+
+def fio(rw, block_bytes, depth, *, uri=None, file=None, offset=0, size=None,
+        seconds=None, options=()):
+    """Run one job against an NBD URI or a block device; the figures of its
+    reads or writes, as fio's JSON has them.  Without `seconds`: once over the
+    range, else again and again."""
+    command = ["fio", "--name=load", f"--rw={rw}", f"--bs={block_bytes}",
+               f"--iodepth={depth}", f"--offset={offset}",
+               "--randrepeat=0", "--output-format=json"]
+    if uri:
+        command += ["--ioengine=nbd", f"--uri={uri}"]
+    else:
+        command += ["--ioengine=libaio", "--direct=1", f"--filename={file}"]
+    if size is not None:
+        command.append(f"--size={size}")
+    if seconds is not None:
+        command += ["--time_based", f"--runtime={seconds}", "--ramp_time=1",
+                    "--norandommap"]
+    done = subprocess.run(command + list(options), capture_output=True,
+                          text=True, check=False)
+    if done.returncode:
+        raise LoadError(f"{' '.join(command)}: {done.stderr}{done.stdout}")
+    start = done.stdout.index("{")
+    job = json.loads(done.stdout[start:])["jobs"][0]
+    if job["error"]:
+        raise LoadError(f"fio: error {job['error']}")
+    return job["write" if "write" in rw else "read"]
+
+
+def first_touches(uri, offset, size, seconds):
+    """Latencies in ms, median and 99th percentile, of reads of 4 KiB, one after
+    the other, each in a chunk that nobody has read."""
+    figures = fio("randread", 4096, 1, uri=uri, offset=offset, size=size,
+                  options=[f"--blockalign={CHUNK_BYTES}",
+                           f"--runtime={seconds}"])
+    found = figures["clat_ns"]["percentile"]
+    return found["50.000000"] / 1e6, found["99.000000"] / 1e6
+
+
+def megabytes_per_second(figures):
+    return figures["bw_bytes"] / 1e6
+
+
+def verify(uri, offset, size):
+    """Random writes that are read back and compared."""
+    fio("randwrite", 4096, 16, uri=uri, offset=offset, size=size,
+        options=["--verify=crc32c", "--do_verify=1", "--verify_fatal=1",
+                 "--verify_state_save=0"])
