@@ -30,19 +30,21 @@ build_project() {
   cmake --build --preset release
 }
 
-# run_kind FOLDER TEXT [KIND ARGUMENT...]: what tools/soak and tools/bench do.
-# Each tools/FOLDER/KIND.py with a main is a kind; TEXT says what all kinds take.
+# run_kind FOLDER TAKES IS [KIND ARGUMENT...]: what tools/soak and tools/bench do.
+# Each tools/FOLDER/KIND.py with a main is a kind; for --help, TAKES says what all
+# kinds take and IS what they are.
 # Installs and builds, unless --no-build is among the arguments, and runs it.
 run_kind() {
-  local folder=$1 text=$2 name=tools/${0##*/} kinds kind build=1 argument
-  local arguments=()
-  shift 2
+  local folder=$1 takes=$2 is=$3 name=tools/${0##*/} kinds kind build=1
+  local arguments=() argument text
+  shift 3
   kinds=$(grep -l '^def main' tools/"$folder"/*.py | xargs -n 1 basename -s .py)
   kind=${1:-}
   case $kind in
     --help | '' | -*)
-      text="usage: $name $text
+      text="usage: $name KIND $takes [--no-build] ...
 
+$is
 Installs the Debian packages that are missing, builds, and runs one KIND:
 $(paste -sd ' ' <<<"$kinds").
 $name KIND --help says what it does and what else it takes.

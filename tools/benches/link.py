@@ -11,18 +11,20 @@ from tools.benches.site import MIB, Nginx, Site, folder
 from tools.benches.systems import Ours, StorageDaemon
 
 
-def sequential(system, site, servers, size):
-    """MB/s of the image; and, of ours, bytes a second on the link."""
-    local, far = servers
-    offset, whole = site.root()
-    with system(site, far.url, migrate_from=local.url, prefix=at_client) as it:
-        before = it.received_bytes()
-        start = time.monotonic()
-        figures = load.fio("read", MIB, 4, uri=it.uri, offset=offset,
-                           size=min(size, whole))
-        seconds = time.monotonic() - start
-        received = it.received_bytes() - before
-    return load.megabytes_per_second(figures), received / seconds
+def sequential(it, site):
+    """MB/s of the image."""
+    offset, size = site.root()
+    return load.megabytes_per_second(
+        load.fio("read", MIB, 4, uri=it.uri, offset=offset, size=size))
+
+
+def share_of_link(ours, site):
+    """MB/s on the link while the image is read in sequence."""
+    before = ours.received_bytes()
+    start = time.monotonic()
+    sequential(ours, site)
+    seconds = time.monotonic() - start
+    return (ours.received_bytes() - before) / 1e6 / seconds
 
 
 def main():
@@ -41,18 +43,20 @@ def _gigabit(result, options, site, local):
     row = result.row("seq-1gbit", "MB/s", StorageDaemon.name, bar=2.5)
     with Wire(1000, 0), Nginx(site, at_server, SERVER_ADDRESS) as far:
         for _ in range(options.rounds):
-            for system, into in ((Ours, row.ours_all),
-                                 (StorageDaemon, row.peer_all)):
-                into.append(sequential(system, site, (local, far),
-                                       1 << 40)[0])
+            with Ours(site, far.url, migrate_from=local.url,
+                      prefix=at_client) as ours:
+                row.ours_all.append(sequential(ours, site))
+            with StorageDaemon(site, far.url, prefix=at_client) as peer:
+                row.peer_all.append(sequential(peer, site))
 
 
 def _far(result, options, site, local):
     row = result.row("seq-100mbit-200ms", "MB/s", "the link", bar=0.9)
     with Wire(100, 200) as wire, Nginx(site, at_server, SERVER_ADDRESS) as far:
         for _ in range(options.rounds):
-            _, rate = sequential(Ours, site, (local, far), 1 << 40)
-            row.ours_all.append(rate / 1e6)
+            with Ours(site, far.url, migrate_from=local.url,
+                      prefix=at_client) as ours:
+                row.ours_all.append(share_of_link(ours, site))
             row.peer_all.append(wire.bytes_per_second / 1e6)
 
 

@@ -44,13 +44,14 @@ class Process:
 
 
 class Ours(Process):
-    """streamd over a migrated disk."""
+    """streamd over a migrated disk, which comes from `url` too, unless that would
+    take long."""
     name = "bootstream"
 
     def __init__(self, site, url, frontend="socket", migrate_from=None,
-                 prefix=here, disk=None, options=()):
+                 prefix=here):
         repository = f"{url}/{site.repo.name}"
-        self.disk = disk or site.migrated_disk(
+        self.disk = site.migrated_disk(
             "ours.img", f"{migrate_from or url}/{site.repo.name}")
         self.socket = site.work / "ours.sock"
         self.control = site.work / "ours.control"
@@ -62,7 +63,7 @@ class Ours(Process):
                    "--socket", self.socket, "--mount", site.work / "fuse",
                    "--control", self.control, "--status-file",
                    self.status_file, "--pubkey", site.public_key, "--url",
-                   repository, "--backfill-paused", *options),
+                   repository, "--backfill-paused"),
             site.work / "ours.log")
         self.wait_for(self.status_file)
         self.uri = f"nbd+unix:///?socket={self.socket}"
@@ -93,8 +94,7 @@ class StorageDaemon(Process):
     """QEMU storage daemon: HTTP, copied on read into a qcow2."""
     name = "qemu-storage-daemon"
 
-    def __init__(self, site, url, migrate_from=None, prefix=here):
-        del migrate_from  # it has nothing to begin with
+    def __init__(self, site, url, prefix=here):
         self.overlay = site.work / "qsd.qcow2"
         self.overlay.unlink(missing_ok=True)
         self.socket = site.work / "qsd.sock"
@@ -114,9 +114,6 @@ class StorageDaemon(Process):
             site.work / "qsd.log")
         self.wait_for(self.socket)
         self.uri = f"nbd+unix:///?socket={self.socket}"
-
-    def received_bytes(self):
-        return 0  # it does not say
 
 
 class Nbdkit(Process):
