@@ -7,13 +7,19 @@
 
 namespace bootstream {
 
-AlignedBuffer::AlignedBuffer(size_t size) : size_(size) {
+AlignedBuffer AlignedBuffer::Unfilled(size_t size) {
+  AlignedBuffer buffer;
+  buffer.size_ = size;
   const size_t rounded = (size + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
-  if (rounded == 0) return;
+  if (rounded == 0) return buffer;
   void* memory = std::aligned_alloc(kBlockBytes, rounded);
   if (memory == nullptr) std::abort();
-  std::memset(memory, 0, rounded);
-  data_.reset(static_cast<std::byte*>(memory));
+  buffer.data_.reset(static_cast<std::byte*>(memory));
+  return buffer;
+}
+
+AlignedBuffer::AlignedBuffer(size_t size) : AlignedBuffer(Unfilled(size)) {
+  if (data_) std::memset(data_.get(), 0, size_);
 }
 
 }  // namespace bootstream

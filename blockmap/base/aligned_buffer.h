@@ -15,6 +15,8 @@ class AlignedBuffer {
   AlignedBuffer() = default;
   // Aborts when memory is exhausted, as operator new does.
   explicit AlignedBuffer(size_t size);
+  // Not zeroed: for whoever fills all of it before anybody looks.
+  static AlignedBuffer Unfilled(size_t size);
 
   std::byte* data() { return data_.get(); }
   const std::byte* data() const { return data_.get(); }

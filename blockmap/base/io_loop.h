@@ -143,6 +143,7 @@ class IoLoop final : public Executor {
     out.emplace(co_await task);
     stopping_ = true;
   }
+  void Enable();
   io_uring_sqe* NextEntry();
   void ArmWake();
   void RunPosted();
@@ -151,6 +152,7 @@ class IoLoop final : public Executor {
 
   io_uring ring_{};
   bool ring_ready_ = false;
+  bool disabled_ = false;  // until somebody runs the loop
   UniqueFd wake_fd_;
   WakeOperation wake_;
   bool stopping_ = false;

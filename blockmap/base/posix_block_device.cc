@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -43,6 +45,15 @@ Result<uint64_t> DiskSizeBytes(int fd) {
   return size;
 }
 
+bool LiesInMemory(int fd) {
+  struct stat file {};
+  struct statfs system {};
+  // The nodes of real disks lie in a tmpfs too: devtmpfs.
+  if (::fstat(fd, &file) != 0 || !S_ISREG(file.st_mode)) return false;
+  return ::fstatfs(fd, &system) == 0 &&
+         (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
+}
+
 Result<PosixBlockDevice> PosixBlockDevice::Open(const std::string& path,
                                                 OpenMode mode) {
   auto fd = OpenDisk(path, mode);
@@ -74,9 +85,12 @@ Status PosixBlockDevice::Transfer(const IoRequest& request) {
         write ? ::pwrite(fd_.get(), request.data + done, left, offset)
               : ::pread(fd_.get(), request.data + done, left, offset);
     if (n < 0 && errno == EINTR) continue;
-    const std::string at = " at byte " + std::to_string(offset);
-    if (n < 0) return ErrnoError(errno, (write ? "write" : "read") + at);
-    if (n == 0) return Error{ErrorCode::kIo, "short transfer" + at};
+    if (n <= 0) {
+      const int error = errno;
+      const std::string at = " at byte " + std::to_string(offset);
+      if (n == 0) return Error{ErrorCode::kIo, "short transfer" + at};
+      return ErrnoError(error, (write ? "write" : "read") + at);
+    }
     done += static_cast<uint64_t>(n);
   }
   return OkStatus();

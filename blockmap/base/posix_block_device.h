@@ -18,8 +18,14 @@ Result<UniqueFd> OpenDisk(const std::string& path, OpenMode mode);
 // Size in bytes of the disk or file behind `fd`.
 Result<uint64_t> DiskSizeBytes(int fd);
 
+// Is `fd` a file of tmpfs or ramfs?  There is nothing to wait for then, and the
+// blocking door is the fastest: io_uring has no way to ask these for what is
+// there at once, and would hand each request to a thread.
+bool LiesInMemory(int fd);
+
 // The blocking door: pread, pwrite, fdatasync; everything completes inside
-// Submit.  For the agent, for tools, and for the thread sanitizer.
+// Submit.  For the agent, for tools, for the thread sanitizer, and for
+// disk files that lie in memory.
 class PosixBlockDevice final : public BlockDevice {
  public:
   static Result<PosixBlockDevice> Open(const std::string& path, OpenMode mode);

@@ -4,7 +4,6 @@
 #include <cassert>
 #include <coroutine>
 #include <cstdlib>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -243,14 +242,17 @@ class AsyncSharedMutex {
     bool exclusive_ = false;
   };
 
+  // Stays where it is while it waits: it is its own place in the queue.
   struct Awaiter {
     AsyncSharedMutex& mutex;
     bool exclusive;
     std::coroutine_handle<> handle = {};
+    Awaiter* next = nullptr;
     bool await_ready() { return mutex.TryLock(exclusive); }
     void await_suspend(std::coroutine_handle<> waiter) {
       handle = waiter;
-      mutex.waiters_.push_back(this);
+      (mutex.last_ == nullptr ? mutex.first_ : mutex.last_->next) = this;
+      mutex.last_ = this;
     }
     Guard await_resume() { return Guard(&mutex, exclusive); }
   };
@@ -263,11 +265,11 @@ class AsyncSharedMutex {
     return TryLock(true) ? Guard(this, true) : Guard();
   }
   // Nobody holds it and nobody waits.
-  bool idle() const { return holders_ == 0 && waiters_.empty(); }
+  bool idle() const { return holders_ == 0 && first_ == nullptr; }
 
  private:
   bool TryLock(bool exclusive) {
-    if (!waiters_.empty() || !Free(exclusive)) return false;
+    if (first_ != nullptr || !Free(exclusive)) return false;
     Take(exclusive);
     return true;
   }
@@ -278,17 +280,24 @@ class AsyncSharedMutex {
   void Unlock(bool exclusive) {
     holders_ = exclusive ? 0 : holders_ - 1;
     // Taken for all who may go on before the first of them runs.
-    std::vector<Awaiter*> woken;
-    while (!waiters_.empty() && Free(waiters_.front()->exclusive)) {
-      Take(waiters_.front()->exclusive);
-      woken.push_back(waiters_.front());
-      waiters_.pop_front();
+    Awaiter* woken = first_;
+    Awaiter* last_woken = nullptr;
+    while (first_ != nullptr && Free(first_->exclusive)) {
+      Take(first_->exclusive);
+      last_woken = std::exchange(first_, first_->next);
     }
-    for (Awaiter* waiter : woken) waiter->handle.resume();
+    if (last_woken == nullptr) return;
+    last_woken->next = nullptr;
+    if (first_ == nullptr) last_ = nullptr;
+    while (woken != nullptr) {
+      // It may be gone when it has run.
+      std::exchange(woken, woken->next)->handle.resume();
+    }
   }
 
   int holders_ = 0;  // -1: one, exclusive
-  std::deque<Awaiter*> waiters_;
+  Awaiter* first_ = nullptr;
+  Awaiter* last_ = nullptr;
 };
 
 // Run all of `tasks` at once; done when all are.  The first error, if any.

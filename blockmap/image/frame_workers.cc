@@ -49,7 +49,7 @@ void FrameWorkers::Run() {
       job = std::move(jobs_.front());
       jobs_.pop_front();
     }
-    AlignedBuffer content(job.frame.key.content_bytes);
+    auto content = AlignedBuffer::Unfilled(job.frame.key.content_bytes);
     const Status status =
         decoder.DecodeVerified(job.bytes, job.frame.key.digest, content.span());
     job.bytes = {};

@@ -20,7 +20,7 @@ BufferPool::Lease BufferPool::Take(size_t size) {
   const size_t index = ClassOf(size);
   auto& kept = kept_[index];
   if (kept.empty()) {
-    return Lease(this, AlignedBuffer(kBufferBytesMin << index), size);
+    return Lease(this, AlignedBuffer::Unfilled(kBufferBytesMin << index), size);
   }
   AlignedBuffer buffer = std::move(kept.back());
   kept.pop_back();

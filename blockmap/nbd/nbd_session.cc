@@ -139,23 +139,29 @@ Task<void> NbdSession::Carry(NbdRequest request, Payload payload) {
 Task<Status> NbdSession::Perform(const NbdRequest& request, Payload& payload) {
   switch (static_cast<NbdCommand>(request.command)) {
     case NbdCommand::kRead:
-      co_return co_await service_.Read(request.offset, payload.span());
+      return service_.Read(request.offset, payload.span());
     case NbdCommand::kWrite:
-      co_return co_await service_.Write(request.offset, payload.span(),
-                                        request.fua());
+      return service_.Write(request.offset, payload.span(), request.fua());
     case NbdCommand::kFlush:
-      co_return co_await service_.Flush();
-    case NbdCommand::kTrim: {
-      Status status = co_await service_.Discard(request.offset, request.length);
-      if (status && request.fua()) status = co_await service_.Flush();
-      co_return status;
-    }
+      return service_.Flush();
+    case NbdCommand::kTrim:
+      return Trim(request);
     case NbdCommand::kWriteZeroes:
-      co_return co_await service_.WriteZeroes(request.offset, request.length,
-                                              request.fua());
+      return service_.WriteZeroes(request.offset, request.length,
+                                  request.fua());
     default:
-      co_return Error{ErrorCode::kInvalid, "nbd: unknown command"};
+      return Unknown();
   }
+}
+
+Task<Status> NbdSession::Trim(NbdRequest request) {
+  Status status = co_await service_.Discard(request.offset, request.length);
+  if (status && request.fua()) status = co_await service_.Flush();
+  co_return status;
+}
+
+Task<Status> NbdSession::Unknown() {
+  co_return Error{ErrorCode::kInvalid, "nbd: unknown command"};
 }
 
 void NbdSession::Reply(const NbdRequest& request, NbdError error,

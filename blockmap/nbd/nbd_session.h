@@ -60,7 +60,10 @@ class NbdSession {
   // The reader is about to wait: send what its batch of requests has brought.
   void EndBatch();
   Task<void> Carry(NbdRequest request, Payload payload);
+  // What is given must stay until it is done.
   Task<Status> Perform(const NbdRequest& request, Payload& payload);
+  Task<Status> Trim(NbdRequest request);
+  static Task<Status> Unknown();
   void Reply(const NbdRequest& request, NbdError error, Payload payload,
              size_t charged_bytes);
   void Gone(size_t count, size_t charged_bytes);

@@ -1,10 +1,11 @@
 #ifndef INITRAMFS_DRIVER_CHUNK_LOCKS_H_
 #define INITRAMFS_DRIVER_CHUNK_LOCKS_H_
 
-#include <memory>
+#include <coroutine>
 #include <optional>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "blockmap/base/task.h"
 #include "blockmap/base/types.h"
@@ -47,13 +48,22 @@ class ChunkLocks {
     AsyncSharedMutex::Guard inner_;
   };
 
-  Task<Guard> Shared(ImageChunk chunk) {
-    AsyncSharedMutex::Guard inner = co_await MutexOf(chunk).LockShared();
-    co_return Guard(this, chunk, std::move(inner));
+  struct Awaiter {
+    ChunkLocks& locks;
+    ImageChunk chunk;
+    AsyncSharedMutex::Awaiter inner;
+    bool await_ready() { return inner.await_ready(); }
+    void await_suspend(std::coroutine_handle<> waiter) {
+      inner.await_suspend(waiter);
+    }
+    Guard await_resume() { return Guard(&locks, chunk, inner.await_resume()); }
+  };
+  // auto guard = co_await locks.Shared(chunk);
+  Awaiter Shared(ImageChunk chunk) {
+    return Awaiter{*this, chunk, MutexOf(chunk).LockShared()};
   }
-  Task<Guard> Exclusive(ImageChunk chunk) {
-    AsyncSharedMutex::Guard inner = co_await MutexOf(chunk).Lock();
-    co_return Guard(this, chunk, std::move(inner));
+  Awaiter Exclusive(ImageChunk chunk) {
+    return Awaiter{*this, chunk, MutexOf(chunk).Lock()};
   }
   // Exclusive, if nobody holds or awaits the chunk now.
   std::optional<Guard> TryExclusive(ImageChunk chunk) {
@@ -63,19 +73,31 @@ class ChunkLocks {
   }
 
  private:
+  using Mutexes = std::unordered_map<ImageChunk, AsyncSharedMutex>;
+  static constexpr size_t kSparesMax = 256;
+
   AsyncSharedMutex& MutexOf(ImageChunk chunk) {
-    auto& mutex = mutexes_[chunk];
-    if (!mutex) mutex = std::make_unique<AsyncSharedMutex>();
-    return *mutex;
+    const auto found = mutexes_.find(chunk);
+    if (found != mutexes_.end()) return found->second;
+    if (spares_.empty()) return mutexes_[chunk];
+    Mutexes::node_type node = std::move(spares_.back());
+    spares_.pop_back();
+    node.key() = chunk;
+    return mutexes_.insert(std::move(node)).position->second;
   }
   // Looked up anew: whoever was woken by the release may have forgotten it.
   void Forget(ImageChunk chunk) {
     const auto found = mutexes_.find(chunk);
-    if (found != mutexes_.end() && found->second->idle()) {
+    if (found == mutexes_.end() || !found->second.idle()) return;
+    if (spares_.size() == kSparesMax) {
       mutexes_.erase(found);
+    } else {
+      spares_.push_back(mutexes_.extract(found));
     }
   }
-  std::unordered_map<ImageChunk, std::unique_ptr<AsyncSharedMutex>> mutexes_;
+
+  Mutexes mutexes_;
+  std::vector<Mutexes::node_type> spares_;  // idle, to be used again
 };
 
 }  // namespace bootstream

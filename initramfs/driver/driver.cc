@@ -8,7 +8,10 @@
 #include <iostream>
 #include <utility>
 
+#include "blockmap/base/coding.h"
 #include "blockmap/base/file_util.h"
+#include "blockmap/base/posix_block_device.h"
+#include "blockmap/base/uring_block_device.h"
 #include "blockmap/disk/disk_serial.h"
 #include "blockmap/disk/find_migration.h"
 #include "blockmap/image/image_facts.h"
@@ -16,6 +19,7 @@
 #include "initramfs/frontend/fuse_frontend.h"
 #include "initramfs/frontend/nbd_frontend.h"
 #include "initramfs/frontend/socket_frontend.h"
+#include "initramfs/frontend/ublk_frontend.h"
 
 namespace bootstream {
 namespace {
@@ -56,6 +60,17 @@ std::function<void(const std::string&)> ReportTo(const std::string& disk) {
   };
 }
 
+Result<std::unique_ptr<BlockDevice>> MakeDevice(IoLoop& loop, UniqueFd disk) {
+  if (LiesInMemory(disk.get())) {
+    auto device = PosixBlockDevice::Adopt(std::move(disk));
+    if (!device) return device.error();
+    return std::make_unique<PosixBlockDevice>(std::move(*device));
+  }
+  auto device = UringBlockDevice::Adopt(loop, std::move(disk));
+  if (!device) return device.error();
+  return std::move(*device);
+}
+
 // A failure shows when the socket is made.
 void MakeParentDirectory(const std::string& path) {
   std::error_code ignored;
@@ -77,7 +92,7 @@ Task<Result<std::unique_ptr<StreamDriver>>> StreamDriver::Open(
 }
 
 Task<Status> StreamDriver::OpenMap(UniqueFd disk) {
-  auto device = UringBlockDevice::Adopt(loop_, std::move(disk));
+  auto device = MakeDevice(loop_, std::move(disk));
   if (!device) co_return device.error();
   device_ = std::move(*device);
   const auto serial = DiskSerial();
@@ -113,8 +128,9 @@ Task<Status> StreamDriver::OpenMap(UniqueFd disk) {
   if (auto s = OpenSource(*manifest); !s) co_return s;
   engine_ = std::make_unique<StreamEngine>(
       loop_, *device_, *store_, *source_, *manifest,
-      StreamEngine::Options{std::chrono::seconds(1), options_.read_only,
-                            ReportTo(options_.disk)});
+      StreamEngine::Options{.read_only = options_.read_only,
+                            .read_ahead_bytes = options_.read_ahead_bytes,
+                            .report = ReportTo(options_.disk)});
   co_return OkStatus();
 }
 
@@ -203,6 +219,16 @@ std::unique_ptr<Frontend> StreamDriver::MakeFrontend() {
       options.kept = &kept_;
       return MakeFuseFrontend(loop_, *engine_, std::move(options));
     }
+    case FrontendKind::kUblk: {
+      identity_.frontend = "ublk";
+      UblkFrontendOptions options;
+      options.read_only = options_.read_only;
+      const Uuid& migration = store_->superblock().migration_id;
+      options.name = LoadLe<uint64_t>(std::span(migration).first<8>());
+      options.log = ReportTo(options_.disk);
+      options.kept = &kept_;
+      return MakeUblkFrontend(loop_, *engine_, std::move(options));
+    }
     case FrontendKind::kSocket:
       break;
   }
@@ -239,6 +265,7 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
   }
   identity_.device = *device;
   checker_ = std::make_unique<Checker>(loop_, *engine_);
+  prefetch_ = std::make_unique<Prefetch>(*engine_, options_.prefetch);
   MakeBackfill();
   health_ = std::make_unique<BootHealth>(loop_, *store_, *engine_,
                                          options_.health);
@@ -246,6 +273,7 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
   if (auto s = OpenStatusFile(); !s) co_return s.error();
   WriteStatusFile();
   if (!options_.read_only) {
+    prefetch_->Start();
     backfill_->Start();
     health_->Start();
   }
@@ -297,6 +325,7 @@ Task<Status> StreamDriver::Stop() {
     if (auto s = co_await frontend_->Stop(); !s) co_return s;
   }
   stopped_ = true;
+  if (prefetch_) prefetch_->Stop();
   if (backfill_) co_await backfill_->Stop();
   if (health_) co_await health_->Stop();
   if (checker_) checker_->Stop();

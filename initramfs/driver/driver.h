@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "blockmap/base/block_device.h"
 #include "blockmap/base/io_loop.h"
-#include "blockmap/base/uring_block_device.h"
 #include "blockmap/image/http_chunk_source.h"
 #include "blockmap/map/map_store.h"
 #include "initramfs/driver/backfill.h"
@@ -15,6 +15,7 @@
 #include "initramfs/driver/control_server.h"
 #include "initramfs/driver/engine.h"
 #include "initramfs/driver/health.h"
+#include "initramfs/driver/prefetch.h"
 #include "initramfs/driver/status_file.h"
 #include "initramfs/driver/status_report.h"
 #include "initramfs/frontend/frontend.h"
@@ -22,7 +23,7 @@
 
 namespace bootstream {
 
-enum class FrontendKind : uint8_t { kSocket, kNbd, kFuse };
+enum class FrontendKind : uint8_t { kSocket, kNbd, kFuse, kUblk };
 
 struct DriverOptions {
   std::string disk;  // as the user calls it
@@ -37,6 +38,8 @@ struct DriverOptions {
   bool read_only = false;
   std::chrono::milliseconds stall_timeout{15000};
   std::chrono::milliseconds back_off_max = kBackOffMax;
+  uint64_t read_ahead_bytes = uint64_t{16} << 20;
+  Prefetch::Options prefetch;
   Backfill::Options backfill;
   BootHealth::Options health;
 };
@@ -90,10 +93,11 @@ class StreamDriver {
   FdStore& kept_;
   std::string kept_backfill_;
   DriverIdentity identity_;
-  std::unique_ptr<UringBlockDevice> device_;
+  std::unique_ptr<BlockDevice> device_;
   std::unique_ptr<MapStore> store_;
   std::unique_ptr<HttpChunkSource> source_;
   std::unique_ptr<StreamEngine> engine_;
+  std::unique_ptr<Prefetch> prefetch_;
   std::unique_ptr<Backfill> backfill_;
   std::unique_ptr<BootHealth> health_;
   std::unique_ptr<Checker> checker_;

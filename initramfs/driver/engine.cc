@@ -16,6 +16,7 @@ StreamEngine::StreamEngine(Executor& executor, BlockDevice& device,
       manifest_(std::move(manifest)),
       options_(std::move(options)),
       grid_(manifest_->grid()),
+      read_ahead_(options_.read_ahead_bytes / grid_.chunk_bytes),
       alive_(std::make_shared<bool>(true)) {}
 
 StreamEngine::~StreamEngine() { *alive_ = false; }
@@ -49,21 +50,44 @@ bool StreamEngine::IsMissing(ImageChunk chunk) const {
   return MissingBlocks(chunk, store_.map().Get(chunk)) != 0;
 }
 
+// The piece that is all of a request, if it lies in one chunk.
+std::optional<StreamEngine::Piece> StreamEngine::OnlyPiece(
+    uint64_t offset, uint64_t size) const {
+  const uint64_t begin = offset % grid_.chunk_bytes;
+  if (size == 0 || size > grid_.chunk_bytes - begin) return std::nullopt;
+  return Piece{ImageChunk{offset / grid_.chunk_bytes},
+               static_cast<uint32_t>(begin),
+               static_cast<uint32_t>(begin + size)};
+}
+
 Task<Status> StreamEngine::Read(uint64_t offset, std::span<std::byte> out) {
   ++statistics_.reads;
-  if (out.empty()) co_return OkStatus();
+  if (options_.read_ahead_bytes != 0) FetchAhead(offset, out.size());
+  const auto piece = OnlyPiece(offset, out.size());
+  return piece ? ReadPiece(*piece, out) : ReadPieces(offset, out);
+}
+
+Task<Status> StreamEngine::ReadPieces(uint64_t offset,
+                                      std::span<std::byte> out) {
   std::vector<Task<Status>> pieces;
   ForEachPiece(offset, out.size(), [&](Piece piece, uint64_t at) {
     pieces.push_back(
         ReadPiece(piece, out.subspan(at, piece.end - piece.begin)));
   });
-  if (pieces.size() == 1) co_return co_await std::move(pieces.front());
   co_return co_await JoinAll(std::move(pieces));
 }
 
 Task<Status> StreamEngine::Write(uint64_t offset,
                                  std::span<const std::byte> data, bool fua) {
   ++statistics_.writes;
+  const auto piece = OnlyPiece(offset, data.size());
+  if (piece && !fua && !options_.read_only) return WriteAnywhere(*piece, data);
+  return WritePieces(offset, data, fua);
+}
+
+Task<Status> StreamEngine::WritePieces(uint64_t offset,
+                                       std::span<const std::byte> data,
+                                       bool fua) {
   if (options_.read_only) {
     co_return Error{ErrorCode::kRefused, "the device is read-only"};
   }

@@ -18,6 +18,7 @@
 #include "blockmap/image/manifest.h"
 #include "blockmap/map/map_store.h"
 #include "initramfs/driver/chunk_locks.h"
+#include "initramfs/driver/read_ahead.h"
 
 namespace bootstream {
 
@@ -60,6 +61,8 @@ class StreamEngine final : public BlockService {
     Executor::Duration commit_delay = std::chrono::seconds(1);
     // Nothing is stored or written; for looking at a disk.
     bool read_only = false;
+    // What is read in sequence is fetched so far ahead; 0: nothing is.
+    uint64_t read_ahead_bytes = 0;
     // Hears of each thing that went wrong with the disk, with its address.
     std::function<void(const std::string&)> report = {};
   };
@@ -111,9 +114,15 @@ class StreamEngine final : public BlockService {
   const Manifest& manifest() const { return *manifest_; }
 
  private:
+  // A disk that is so far behind is waited for.
+  static constexpr uint64_t kUnstoredBytesMax = uint64_t{16} << 20;
+  // With more downloads than these under way nothing is read ahead.
+  static constexpr size_t kFlightsMax = 256;
+
   // A download under way and all who wait for it.
   struct Flight {
-    Event done;
+    Event arrived;  // `content` is there, or it has failed
+    Event done;     // and it is on the disk, or could not be stored
     Status status;
     bool failed = false;   // to arrive; else `content` is there
     bool demanded = false;
@@ -129,6 +138,7 @@ class StreamEngine final : public BlockService {
 
   template <typename Visit>
   void ForEachPiece(uint64_t offset, uint64_t size, Visit visit) const;
+  std::optional<Piece> OnlyPiece(uint64_t offset, uint64_t size) const;
   uint64_t BlocksOf(const Piece& piece) const;         // touched
   uint64_t CoveredBlocksOf(const Piece& piece) const;  // whole
   uint64_t MissingBlocks(ImageChunk chunk, const ChunkState& state) const;
@@ -137,13 +147,15 @@ class StreamEngine final : public BlockService {
   }
 
   // read_path.cc
+  void FetchAhead(uint64_t offset, uint64_t size);
+  Task<Status> ReadPieces(uint64_t offset, std::span<std::byte> out);
   Task<Status> ReadPiece(Piece piece, std::span<std::byte> out);
   Task<Status> ReadLocal(Piece piece, const ChunkState& state,
                          const Flight* flight, std::span<std::byte> out);
   Task<Status> ReadDisk(uint64_t offset, std::span<std::byte> out);
   Task<Status> ReadBlocks(DiskChunk place, uint64_t blocks,
                           std::span<std::byte> content);
-  Task<bool> IsLost(ImageChunk chunk, const ChunkState& state, uint64_t wanted);
+  Task<bool> IsLost(ImageChunk chunk, const ChunkState& state, uint64_t blocks);
   Task<Status> ReadHealed(Piece piece, uint64_t wanted, Status failure,
                           std::span<std::byte> out);
   bool IsTruth(ImageChunk chunk, const ChunkState& state) const;
@@ -162,11 +174,16 @@ class StreamEngine final : public BlockService {
   Task<void> RunFlight(ImageChunk chunk, FetchClass fetch_class,
                        std::shared_ptr<Flight> flight);
   Task<Status> Store(ImageChunk chunk, Flight& flight);
+  std::span<const std::byte> Merged(ImageChunk chunk, uint64_t blocks,
+                                    const Flight& flight,
+                                    AlignedBuffer& merged) const;
   Task<std::optional<DiskChunk>> PlaceFor(ImageChunk chunk, bool must);
   Task<bool> EvictOne();
   bool HasRoom() const;
 
   // write_path.cc
+  Task<Status> WritePieces(uint64_t offset, std::span<const std::byte> data,
+                           bool fua);
   Task<Status> WritePiece(Piece piece, std::span<const std::byte> data);
   Task<Status> WriteTableHead(Piece piece, std::span<const std::byte> data);
   Task<Status> WriteAnywhere(Piece piece, std::span<const std::byte> data);
@@ -200,6 +217,9 @@ class StreamEngine final : public BlockService {
   Grid grid_;
   ChunkLocks locks_;
   std::unordered_map<ImageChunk, std::shared_ptr<Flight>> flights_;
+  // Of downloads that have arrived and are on their way to the disk.
+  uint64_t unstored_bytes_ = 0;
+  ReadAhead read_ahead_;
   ImageChunk evict_cursor_;
   AsyncSharedMutex table_mutex_;  // writes to the first sectors
   // Places that did not take what was written to them, kept from being used

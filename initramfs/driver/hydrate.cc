@@ -65,14 +65,19 @@ Task<void> StreamEngine::RunFlight(ImageChunk chunk, FetchClass fetch_class,
   if (!content) {
     flight->failed = true;
     flight->status = content.error();
+    flight->arrived.Set();
   } else {
     flight->content = std::move(*content);
     ++statistics_.answered_fetches;
+    const uint64_t size = flight->content.size();
+    unstored_bytes_ += size;
+    flight->arrived.Set();
     if (!options_.read_only) {
       Status stored = co_await Store(chunk, *flight);
       if (stored) co_await ClosePhase(chunk);
       flight->status = std::move(stored);
     }
+    unstored_bytes_ -= size;
   }
   flights_.erase(chunk);
   flight->done.Set();
@@ -94,9 +99,8 @@ Task<Status> StreamEngine::Store(ImageChunk chunk, Flight& flight) {
   for (const Patch& patch : store_.map().PatchesOf(chunk)) {
     patched |= uint64_t{1} << (patch.offset / kBlockBytes);
   }
-  AlignedBuffer content(flight.content.size());
-  std::memcpy(content.data(), flight.content.data(), content.size());
-  store_.map().Merge(chunk, need, content.span());
+  AlignedBuffer merged;
+  const auto content = Merged(chunk, need, flight, merged);
 
   std::vector<std::pair<uint32_t, uint32_t>> runs;
   ForEachRun(need, [&](uint32_t first, uint32_t count) {
@@ -105,7 +109,7 @@ Task<Status> StreamEngine::Store(ImageChunk chunk, Flight& flight) {
   for (const auto& [begin, size] : runs) {
     const uint64_t to = DiskOffset(state.location.chunk()) + begin;
     const Status s =
-        co_await device_.Write(to, content.span().subspan(begin, size));
+        co_await device_.Write(to, content.subspan(begin, size));
     if (!s) {
       const bool fresh = !store_.map().Get(chunk).location.on_disk();
       if (fresh) store_.Release(state.location.chunk());
@@ -130,6 +134,20 @@ Task<Status> StreamEngine::Store(ImageChunk chunk, Flight& flight) {
     ++statistics_.demand_misses_stored_in_region;
   }
   co_return OkStatus();
+}
+
+// The chunk with its patches in `blocks`: the download itself if there is none,
+// else a copy in `merged`.
+std::span<const std::byte> StreamEngine::Merged(ImageChunk chunk,
+                                                uint64_t blocks,
+                                                const Flight& flight,
+                                                AlignedBuffer& merged) const {
+  const std::span<const std::byte> content = flight.content.span();
+  if (store_.map().PatchesOf(chunk).empty()) return content;
+  merged = AlignedBuffer::Unfilled(content.size());
+  std::memcpy(merged.data(), content.data(), content.size());
+  store_.map().Merge(chunk, blocks, merged.span());
+  return merged.span();
 }
 
 // With `must`, what the spare chunks are for: a demand miss or a write.

@@ -1,6 +1,7 @@
 #include "initramfs/driver/process.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -104,6 +105,13 @@ Status BecomeRootStorage(char** argv) {
     return ErrnoError(errno, "PR_SET_IO_FLUSHER");
   }
   return OkStatus();
+}
+
+void KeepFreedMemory() {
+  ::mallopt(M_ARENA_MAX, 1);  // what one thread frees is the next one's
+  ::mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 16 << 20);
+  ::mallopt(M_TOP_PAD, 4 << 20);
 }
 
 }  // namespace bootstream

@@ -6,12 +6,30 @@
 namespace bootstream {
 namespace {
 
-bool Aligned(const std::byte* data) {
-  return reinterpret_cast<uintptr_t>(data) % kSectorBytes == 0;
+bool Direct(uint64_t offset, std::span<const std::byte> data) {
+  return offset % kSectorBytes == 0 && data.size() % kSectorBytes == 0 &&
+         reinterpret_cast<uintptr_t>(data.data()) % kSectorBytes == 0;
 }
 
-
 }  // namespace
+
+// Before the read itself is looked at: neighbours become one request.
+void StreamEngine::FetchAhead(uint64_t offset, uint64_t size) {
+  const bool pointless = size == 0 || options_.read_only ||
+                         flights_.size() >= kFlightsMax ||
+                         store_.superblock().phase >= Phase::kComplete;
+  if (pointless) return;
+  const auto ahead = read_ahead_.Note(offset / grid_.chunk_bytes,
+                                      (offset + size - 1) / grid_.chunk_bytes);
+  // A full region would have each of them fetched and thrown away.
+  if (!ahead || store_.region().plain_available_count(false) == 0) return;
+  const uint64_t end =
+      std::min(ahead->first + ahead->count, grid_.chunk_count());
+  for (uint64_t number = ahead->first; number < end; ++number) {
+    const ImageChunk chunk{number};
+    if (IsMissing(chunk)) (void)StartFlight(chunk, FetchClass::kReadAhead);
+  }
+}
 
 Task<Status> StreamEngine::ReadPiece(Piece piece, std::span<std::byte> out) {
   const uint64_t wanted = BlocksOf(piece);
@@ -22,15 +40,25 @@ Task<Status> StreamEngine::ReadPiece(Piece piece, std::span<std::byte> out) {
     guard.Release();
     ++statistics_.demand_misses;
     flight = StartFlight(piece.chunk, FetchClass::kDemand);
-    co_await flight->done;
+    // Not for its way to the disk, unless the disk is far behind.
+    co_await (unstored_bytes_ > kUnstoredBytesMax ? flight->done
+                                                  : flight->arrived);
     if (flight->failed) co_return flight->status;
-    // What could not be stored is answered from the download itself.
     guard = co_await locks_.Shared(piece.chunk);
     state = store_.map().Get(piece.chunk);
+    // What is clean is in memory, whether it has been stored or not.
+    state.valid &= state.dirty;
   }
-  Status status = co_await ReadLocal(piece, state, flight.get(), out);
+  const bool local = state.location.on_disk() && (wanted & ~state.valid) == 0;
+  Status status = OkStatus();
+  if (local && Direct(piece.begin, out)) {
+    status = co_await device_.Read(
+        DiskOffset(state.location.chunk()) + piece.begin, out);
+  } else {
+    status = co_await ReadLocal(piece, state, flight.get(), out);
+  }
   if (status) co_return status;
-  const bool lost = co_await IsLost(piece.chunk, state, wanted);
+  const bool lost = co_await IsLost(piece.chunk, state, wanted & state.valid);
   if (lost) co_return Fail(piece.chunk, state, "read", std::move(status));
   guard.Release();
   co_return co_await ReadHealed(piece, wanted, std::move(status), out);
@@ -48,6 +76,7 @@ Task<Status> StreamEngine::ReadLocal(Piece piece, const ChunkState& state,
     return (on_disk & bit) != 0 ? 2 : (missing & bit) != 0 ? 1 : 0;
   };
   AlignedBuffer merged;
+  std::span<const std::byte> content;
   for (uint32_t at = piece.begin; at < piece.end;) {
     const int kind = kind_of(at / kBlockBytes);
     uint32_t stop = at;
@@ -64,12 +93,8 @@ Task<Status> StreamEngine::ReadLocal(Piece piece, const ChunkState& state,
       if (flight == nullptr) {
         co_return Error{ErrorCode::kIo, "a block went missing under a read"};
       }
-      if (merged.size() == 0) {
-        merged = AlignedBuffer(flight->content.size());
-        std::memcpy(merged.data(), flight->content.data(), merged.size());
-        store_.map().Merge(piece.chunk, missing, merged.span());
-      }
-      std::memcpy(part.data(), merged.data() + at, part.size());
+      if (content.empty()) content = Merged(piece.chunk, missing, *flight, merged);
+      std::memcpy(part.data(), content.data() + at, part.size());
     }
     at = stop;
   }
@@ -77,9 +102,7 @@ Task<Status> StreamEngine::ReadLocal(Piece piece, const ChunkState& state,
 }
 
 Task<Status> StreamEngine::ReadDisk(uint64_t offset, std::span<std::byte> out) {
-  const bool direct = offset % kSectorBytes == 0 &&
-                      out.size() % kSectorBytes == 0 && Aligned(out.data());
-  if (direct) co_return co_await device_.Read(offset, out);
+  if (Direct(offset, out)) co_return co_await device_.Read(offset, out);
   const uint64_t start = offset / kSectorBytes * kSectorBytes;
   const uint64_t end =
       (offset + out.size() + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
@@ -105,13 +128,14 @@ Task<Status> StreamEngine::ReadBlocks(DiskChunk place, uint64_t blocks,
   co_return OkStatus();
 }
 
-// After a read that failed: whether it was for blocks that only the disk has.
+// After a read of `blocks` that failed: whether only the disk has some that
+// cannot be read.
 Task<bool> StreamEngine::IsLost(ImageChunk chunk, const ChunkState& state,
-                                uint64_t wanted) {
+                                uint64_t blocks) {
   if (IsTruth(chunk, state)) co_return true;
-  const uint64_t dirty = wanted & state.dirty;
+  const uint64_t dirty = blocks & state.dirty;
   if (dirty == 0) co_return false;
-  if (dirty == wanted) co_return true;
+  if (dirty == blocks) co_return true;
   AlignedBuffer content(grid_.bytes_of(chunk.value));
   const Status s =
       co_await ReadBlocks(state.location.chunk(), dirty, content.span());

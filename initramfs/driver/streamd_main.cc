@@ -326,6 +326,7 @@ int Scan(const std::string& disk) {
 
 int Main(int argc, char** argv) {
   ForbidNewRights();
+  KeepFreedMemory();
   Options options;
   DriverOptions& driver = options.driver;
   std::string scan_disk;
@@ -342,10 +343,12 @@ int Main(int argc, char** argv) {
   const std::map<std::string, FrontendKind> kinds{
       {"socket", FrontendKind::kSocket},
       {"nbd", FrontendKind::kNbd},
+      {"ublk", FrontendKind::kUblk},
       {"fuse", FrontendKind::kFuse}};
   run->add_option("--frontend", driver.frontend,
-                  "socket: NBD on a Unix socket; nbd: the kernel's /dev/nbdN; "
-                  "fuse: a file with a loop device on it")
+                  "socket: NBD on a Unix socket; ublk: the kernel's "
+                  "/dev/ublkbN (Linux 6.5); nbd: its /dev/nbdN; fuse: a file "
+                  "with a loop device on it")
       ->required()
       ->transform(CLI::CheckedTransformer(kinds));
   run->add_option("--socket", driver.socket, "Path for --frontend socket")
@@ -382,6 +385,14 @@ int Main(int argc, char** argv) {
   run->add_option("--resume-after", options.resume_after_seconds,
                   "Seconds after which a paused backfill resumes by itself; "
                   "0: never");
+  run->add_flag("--no-prefetch", driver.prefetch.off,
+                "Do not fetch what the watched boot of this image has read "
+                "before it is read");
+  run->add_option("--read-ahead", driver.read_ahead_bytes,
+                  "What is read in sequence is fetched so many bytes ahead; "
+                  "0: nothing is")
+      ->capture_default_str()
+      ->transform(CLI::AsSizeValue(false));
   run->add_option("--stall-timeout-ms", options.stall_timeout_ms)->group("");
   run->add_option("--back-off-max-ms", options.back_off_max_ms)->group("");
   try {

@@ -104,13 +104,14 @@ migrate() {
     die "migrate: $(cat "$work/migrate.log")"
 }
 
-# start_streamd FRONTEND [OPTIONS...]: until it is ready; sets $device.
+# start_streamd FRONTEND [OPTIONS...]: until it is ready; sets $device.  $disk may
+# change the disk.
 start_streamd() {
   local frontend=$1 word
   shift
   rm -f "$work/ready"
   mkfifo "$work/ready"
-  "$streamd" run --disk "$work/source.img" --frontend "$frontend" \
+  "$streamd" run --disk "${disk:-$work/source.img}" --frontend "$frontend" \
     --socket "$work/nbd" --mount "$work/fuse" --control "$work/control" \
     --status-file "$work/status.json" --pubkey "$work/office.pub" \
     --url "$url" "$@" >"$work/ready" 2>>"$work/streamd.log" &

@@ -10,6 +10,9 @@
 }
 
 make_office
+# A disk of the kernel's: other ways lead to it than to a file in memory.
+disk=$(losetup --find --show --direct-io=on "$work/source.img")
+trap 'cleanup; losetup --detach "$disk"' EXIT
 migrate
 
 job() {

@@ -16,6 +16,7 @@
 #include "initramfs/frontend/fuse_frontend.h"
 #include "initramfs/frontend/nbd_frontend.h"
 #include "initramfs/frontend/socket_frontend.h"
+#include "initramfs/frontend/ublk_frontend.h"
 #include "tests/support/memory_service.h"
 
 namespace bootstream {
@@ -46,6 +47,12 @@ std::unique_ptr<Frontend> Make(IoLoop& loop, BlockService& service,
     options.identifier = arguments.identifier;
     options.nbd.log = LogToStderr;
     return MakeNbdFrontend(loop, service, std::move(options));
+  }
+  if (arguments.frontend == "ublk") {
+    UblkFrontendOptions options;
+    options.name = std::hash<std::string>()(arguments.identifier);
+    options.log = LogToStderr;
+    return MakeUblkFrontend(loop, service, std::move(options));
   }
   SocketFrontendOptions options;
   options.path = arguments.path;
@@ -111,11 +118,11 @@ Status Run(const Arguments& arguments) {
 int main(int argc, char** argv) {
   bootstream::Arguments arguments;
   CLI::App app("Serve memory through a front end.");
-  app.add_option("--frontend", arguments.frontend, "socket, nbd or fuse")
-      ->check(CLI::IsMember({"socket", "nbd", "fuse"}));
+  app.add_option("--frontend", arguments.frontend, "socket, ublk, nbd or fuse")
+      ->check(CLI::IsMember({"socket", "ublk", "nbd", "fuse"}));
   app.add_option("--path", arguments.path, "socket, or directory for fuse");
   app.add_option("--file", arguments.file, "content; instead of --size");
-  app.add_option("--identifier", arguments.identifier, "nbd: for taking over");
+  app.add_option("--identifier", arguments.identifier, "ublk, nbd: for taking over");
   app.add_option("--size", arguments.size_bytes, "bytes, all zero");
   CLI11_PARSE(app, argc, argv);
   const auto status = bootstream::Run(arguments);

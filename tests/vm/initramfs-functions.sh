@@ -9,7 +9,7 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # What the machines may load, in the order of need; each kernel has some of them
 # built in.
 kernel_modules="virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev \
-virtio_pci virtio_blk failover net_failover virtio_net dm-mod nbd"
+virtio_pci virtio_blk failover net_failover virtio_net dm-mod nbd ublk_drv"
 
 # kernel_of RELEASE: a tar of the release's kernel and these modules of it.
 kernel_of() {
@@ -33,7 +33,7 @@ kernel_of() {
 # get_kernel RELEASE: vmlinuz and *.ko in $work/kernel.
 get_kernel() {
   mkdir -p "$work/kernel"
-  untar "$(cached_tree "kernel-$1" "modules 2" kernel_of "$1")" "$work/kernel"
+  untar "$(cached_tree "kernel-$1" "modules 3" kernel_of "$1")" "$work/kernel"
   [ -s "$work/kernel/vmlinuz" ] || die "no kernel of $1"
 }
 

@@ -1,10 +1,13 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include "blockmap/base/coding.h"
 #include "blockmap/base/crc32c.h"
 #include "blockmap/base/posix_block_device.h"
 #include "blockmap/base/printable.h"
 #include "blockmap/base/types.h"
+#include "blockmap/base/unique_fd.h"
 
 namespace bootstream {
 namespace {
@@ -55,6 +58,14 @@ TEST(PosixBlockDeviceTest, MissingDiskSaysItsName) {
   ASSERT_FALSE(device.has_value());
   EXPECT_NE(device.error().message.find("/nonexistent/disk"),
             std::string::npos);
+}
+
+TEST(PosixBlockDeviceTest, FilesInMemoryAreToldFromNodesOfDisks) {
+  const UniqueFd file(::memfd_create("disk", MFD_CLOEXEC));
+  EXPECT_TRUE(LiesInMemory(file.get()));
+  // Its node is in devtmpfs, as that of a disk.
+  const UniqueFd node(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  EXPECT_FALSE(LiesInMemory(node.get()));
 }
 
 }  // namespace

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# The kernel-NBD front end in a virtual machine with a Debian kernel and, as
-# its whole system, an initramfs of serve_memory, fio and a shell.
+# A front end that is a block device of the kernel, in a virtual machine with a
+# Debian kernel and, as its whole system, an initramfs of serve_memory, fio and a
+# shell.
 #
-#   test-kernel-nbd.sh bookworm|trixie
+#   test-kernel-device.sh nbd|ublk bookworm|trixie
 set -euo pipefail
-release=${1:-trixie}
+frontend=$1
+release=$2
 work=$(mktemp -d /dev/shm/bootstream-test.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 . "$(dirname "$(readlink -f "$0")")/initramfs-functions.sh"
@@ -18,12 +20,13 @@ make_initramfs() {
   done
   mv "$root/bin/dash" "$root/bin/sh"
   add_program "$root" "$BUILD_DIR/tests/serve_memory"
-  cp "$work/kernel/nbd.ko" "$root/"
-  cp "$here/kernel-nbd-init" "$root/init"
+  cp "$work"/kernel/{nbd,ublk_drv}.ko "$root/" 2>/dev/null || true
+  echo "$frontend" >"$root/frontend"
+  cp "$here/kernel-device-init" "$root/init"
   (cd "$root" && find . | cpio --quiet -o -H newc) >"$work/initrd"
 }
 
 get_kernel "$release"
 make_initramfs
 run_machine "$work/initrd"
-echo "passed on $release"
+echo "passed: $frontend on $release"

@@ -1,0 +1,34 @@
+#ifndef INITRAMFS_FRONTEND_UBLK_FRONTEND_H_
+#define INITRAMFS_FRONTEND_UBLK_FRONTEND_H_
+
+#include <memory>
+
+#include "blockmap/base/block_service.h"
+#include "blockmap/base/io_loop.h"
+#include "initramfs/frontend/frontend.h"
+#include "initramfs/frontend/ublk_control.h"
+#include "initramfs/keeper/fd_store.h"
+
+namespace bootstream {
+
+struct UblkFrontendOptions {
+  bool read_only = false;
+  uint16_t queues = 1;
+  uint16_t queue_depth = 128;
+  // Names the device to a later server of the same content; 0: never taken
+  // over.  If a device of this name is there when Start is called, its server
+  // has died, and the kernel has kept what it had in hand.
+  uint64_t name = 0;
+  LogLine log;
+  // Remembers the device for a process that is started again.
+  FdStore* kept = nullptr;
+};
+
+// A block device by the kernel's ublk driver (Linux 6.5 and later): requests and
+// answers go by io_uring, without a socket.  All queues are the loop's.
+std::unique_ptr<Frontend> MakeUblkFrontend(IoLoop& loop, BlockService& service,
+                                           UblkFrontendOptions options);
+
+}  // namespace bootstream
+
+#endif  // INITRAMFS_FRONTEND_UBLK_FRONTEND_H_
