@@ -4,6 +4,8 @@ import json
 import subprocess
 
 CHUNK_BYTES = 128 << 10
+# Whoever is silent for so long has lost a request: QEMU's HTTP driver does.
+SECONDS_MAX = 300
 
 
 class LoadError(Exception):
@@ -27,8 +29,12 @@ def fio(rw, block_bytes, depth, *, uri=None, file=None, offset=0, size=None,
     if seconds is not None:
         command += ["--time_based", f"--runtime={seconds}", "--ramp_time=1",
                     "--norandommap"]
-    done = subprocess.run(command + list(options), capture_output=True,
-                          text=True, check=False)
+    try:
+        done = subprocess.run(command + list(options), capture_output=True,
+                              text=True, check=False,
+                              timeout=SECONDS_MAX + (seconds or 0))
+    except subprocess.TimeoutExpired:
+        raise LoadError(f"no answer any more: {' '.join(command)}") from None
     if done.returncode:
         raise LoadError(f"{' '.join(command)}: {done.stderr}{done.stdout}")
     start = done.stdout.index("{")

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -26,16 +27,20 @@ def parser(name, description):
     result.add_argument("--lab", metavar="DIR",
                         help="keep disks and images here and use what is there")
     result.add_argument("--quick", action="store_true",
-                        help="a small image and one short round: the figures "
-                        "say nothing, but everything is done and checked")
+                        help="a small image and one short round, without the "
+                        "others: the figures say nothing, but everything is "
+                        "done and checked")
     return result
 
 
 def parse(options):
-    """The arguments, with what --quick means."""
+    """The arguments, with what --quick means; beside(peer, ...) makes a peer, or
+    None if none is wanted."""
     arguments = options.parse_args()
     if arguments.quick:
         arguments.rounds, arguments.seconds = 1, 1
+    arguments.beside = lambda peer, *of: (
+        nullcontext() if arguments.quick else peer(*of))
     return arguments
 
 
@@ -52,10 +57,12 @@ class Row:
     peer_all: list = field(default_factory=list)
 
     def as_json(self):
-        ours, peer = median(self.ours_all), median(self.peer_all)
+        ours = median(self.ours_all)
+        peer = median(self.peer_all) if self.peer_all else None
         return {"case": self.case, "ours": ours, "peer": peer,
                 "peer_name": self.peer_name, "unit": self.unit,
-                "ratio": ours / peer if peer else None, "better": self.better, "bar": self.bar,
+                "ratio": ours / peer if peer else None,
+                "better": self.better, "bar": self.bar,
                 "ours_all": self.ours_all, "peer_all": self.peer_all}
 
 
@@ -113,7 +120,8 @@ class Report:
         for row in rows:
             bar = "" if row["bar"] is None else f"{row['bar']:g}"
             ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
-            print(f"{row['case']:22} {row['ours']:12.5g} {row['peer']:12.5g} "
+            peer = "" if row["peer"] is None else f"{row['peer']:.5g}"
+            print(f"{row['case']:22} {row['ours']:12.5g} {peer:>12} "
                   f"{ratio:>7} {bar:>5}  {row['unit']}, "
                   f"{row['better']} is better, peer: {row['peer_name']}")
         if options.json:

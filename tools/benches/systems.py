@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from tools.benches.site import SiteError, here, run
-from tools.programs import STREAMCTL, STREAMD
+from tools.programs import STREAMCTL, STREAMD, STREAMD_UNVERIFIED
 
 
 class Process:
@@ -27,6 +27,13 @@ class Process:
                                 f"{self.log.read_text()[-2000:]}")
             time.sleep(0.02)
 
+    def rss_bytes(self, which="VmRSS"):
+        """Memory that it has now, or with "VmHWM" had at most."""
+        for line in open(f"/proc/{self.process.pid}/status", encoding="ascii"):
+            if line.startswith(which + ":"):
+                return int(line.split()[1]) * 1024
+        raise SiteError(f"no {which}")
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -44,14 +51,15 @@ class Process:
 
 
 class Ours(Process):
-    """streamd over a migrated disk, which comes from `url` too, unless that would
-    take long."""
+    """streamd over a migrated disk: `disk`, or a fresh one, which comes from `url`
+    too, unless that would take long."""
     name = "bootstream"
+    program = STREAMD
 
     def __init__(self, site, url, frontend="socket", migrate_from=None,
-                 prefix=here):
+                 prefix=here, disk=None):
         repository = f"{url}/{site.repo.name}"
-        self.disk = site.migrated_disk(
+        self.disk = disk or site.migrated_disk(
             "ours.img", f"{migrate_from or url}/{site.repo.name}")
         self.socket = site.work / "ours.sock"
         self.control = site.work / "ours.control"
@@ -59,7 +67,7 @@ class Ours(Process):
         self.status_file = site.work / "ours.status"
         self.status_file.unlink(missing_ok=True)
         super().__init__(
-            prefix(STREAMD, "run", "--disk", self.disk, "--frontend", frontend,
+            prefix(self.program, "run", "--disk", self.disk, "--frontend", frontend,
                    "--socket", self.socket, "--mount", site.work / "fuse",
                    "--control", self.control, "--status-file",
                    self.status_file, "--pubkey", site.public_key, "--url",
@@ -88,6 +96,12 @@ class Ours(Process):
     def complete(self):
         self.backfill("resume")
         run(STREAMCTL, "--control", self.control, "wait", "complete")
+
+
+class Unverified(Ours):
+    """The same, but for the digests of what comes from the server."""
+    name = "bootstream, unverified"
+    program = STREAMD_UNVERIFIED
 
 
 class StorageDaemon(Process):

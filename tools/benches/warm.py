@@ -15,7 +15,8 @@ def _alternate(row, ours, peer, rounds, measure):
     """Ours, the peer, ours, the peer: what disturbs, disturbs both."""
     for _ in range(rounds):
         row.ours_all.append(measure(ours))
-        row.peer_all.append(measure(peer))
+        if peer:
+            row.peer_all.append(measure(peer))
 
 
 def _iops(rw, options, offset, size):
@@ -25,9 +26,11 @@ def _iops(rw, options, offset, size):
 
 def over_nbd(result, options, site, url):
     offset, size = site.root()
-    with Ours(site, url) as ours, StorageDaemon(site, url) as peer:
+    with Ours(site, url) as ours, \
+            options.beside(StorageDaemon, site, url) as peer:
         ours.complete()
-        load.fio("read", MIB, 4, uri=peer.uri, offset=offset, size=size)
+        if peer:
+            load.fio("read", MIB, 4, uri=peer.uri, offset=offset, size=size)
         cases = [
             ("rand4k-nbd", "IOPS", 2.0, _iops("randread", options, offset, size)),
             ("seq-nbd", "MB/s", 1.0,
@@ -38,15 +41,16 @@ def over_nbd(result, options, site, url):
              _iops("randwrite", options, offset, min(size, 256 * MIB)))]
         ours.compare(site.image)
         for case, unit, bar, measure in cases:
-            row = result.row(case, unit, peer.name, bar=bar)
+            row = result.row(case, unit, StorageDaemon.name, bar=bar)
             _alternate(row, ours, peer, options.rounds, measure)
         load.verify(ours.uri, offset, min(size, 16 * MIB))
 
 
 def over_fuse(result, options, site, url):
-    with Ours(site, url, frontend="fuse") as ours, QemuFuse(site) as peer:
+    with Ours(site, url, frontend="fuse") as ours, \
+            options.beside(QemuFuse, site) as peer:
         ours.complete()
-        row = result.row("rand4k-fuse", "IOPS", peer.name, bar=1.0)
+        row = result.row("rand4k-fuse", "IOPS", QemuFuse.name, bar=1.0)
         _alternate(row, ours, peer, options.rounds, lambda system: load.fio(
             "randread", KIB4, 1, file=system.device(),
             seconds=options.seconds)["iops"])
