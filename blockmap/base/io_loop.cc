@@ -113,11 +113,15 @@ void IoLoop::RunTimers() {
   }
 }
 
+void IoLoop::SubmitNow() {
+  Enable();
+  io_uring_submit(&ring_);
+}
+
 io_uring_sqe* IoLoop::NextEntry() {
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
   while (sqe == nullptr) {
-    Enable();
-    io_uring_submit(&ring_);
+    SubmitNow();
     sqe = io_uring_get_sqe(&ring_);
   }
   return sqe;

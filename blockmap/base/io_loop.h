@@ -64,6 +64,9 @@ class IoLoop final : public Executor {
     io_uring_sqe_set_data(sqe, &operation);
   }
 
+  // Submit what is prepared now, and not when the loop next turns.
+  void SubmitNow();
+
   // Awaitable form of one operation: int result = co_await loop.Do(prepare).
   template <typename Prepare>
   struct Awaiter : Operation {

@@ -107,7 +107,7 @@ Result<MountPoint> Prepare(const std::string& directory) {
 
 // Put a loop device on the mounted file; its name.  The mount is out of the
 // tree afterwards, in any case.
-Result<std::string> AttachFile(const std::string& directory,
+Result<std::string> AttachFile(int dev, const std::string& directory,
                                const std::string& file_name,
                                uint64_t size_bytes) {
   const std::string path = directory + "/" + file_name;
@@ -118,7 +118,9 @@ Result<std::string> AttachFile(const std::string& directory,
   auto name = AttachLoop(file.get());
   if (!name) return name;
   if (auto s = CheckDeviceSize(*name, size_bytes); !s) {
-    if (auto detached = DetachLoop(*name); !detached) return detached.error();
+    if (auto detached = DetachLoop(dev, *name); !detached) {
+      return detached.error();
+    }
     return s.error();
   }
   return name;
@@ -134,6 +136,9 @@ class FuseFrontend final : public Frontend {
       co_return Error{ErrorCode::kInvalid,
                       "a block device of half a sector cannot be"};
     }
+    auto dev = OpenDev(options_.kept);
+    if (!dev) co_return dev.error();
+    dev_ = std::move(*dev);
     if (options_.kept != nullptr) {
       auto resumed = Resume(*options_.kept);
       if (!resumed) co_return std::move(resumed.error());
@@ -149,10 +154,11 @@ class FuseFrontend final : public Frontend {
         [this](const FuseSession& session) { KeepSession(session); });
     if (!file) co_return std::move(file.error());
     file_ = std::move(*file);
-    auto attaching =
-        OnThread(loop_, [directory = point_.path, file_name = point_.FileName(),
-                         size_bytes = service_.size_bytes()] {
-          return AttachFile(directory, file_name, size_bytes);
+    auto attaching = OnThread(
+        loop_, [dev = dev_.get(), directory = point_.path,
+                file_name = point_.FileName(),
+                size_bytes = service_.size_bytes()] {
+          return AttachFile(dev, directory, file_name, size_bytes);
         });
     auto name = co_await attaching;
     if (!name) {
@@ -170,8 +176,9 @@ class FuseFrontend final : public Frontend {
 
   Task<Status> Stop() override {
     stopping_ = true;
-    auto detaching =
-        OnThread(loop_, [name = loop_name_] { return DetachLoop(name); });
+    auto detaching = OnThread(loop_, [dev = dev_.get(), name = loop_name_] {
+      return DetachLoop(dev, name);
+    });
     Status status = co_await detaching;
     if (!status) {
       stopping_ = false;
@@ -227,6 +234,7 @@ class FuseFrontend final : public Frontend {
   const FuseFrontendOptions options_;
   MountPoint point_;
   std::unique_ptr<FuseFile> file_;
+  UniqueFd dev_;  // the directory
   std::string loop_name_;
   bool stopping_ = false;
 };

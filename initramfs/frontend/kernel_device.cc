@@ -12,6 +12,8 @@
 namespace bootstream {
 namespace {
 
+constexpr char kKeptName[] = "dev";
+
 std::string AttributePath(const std::string& name,
                           const std::string& attribute) {
   return "/sys/block/" + name + "/" + attribute;
@@ -58,9 +60,21 @@ Status CheckDeviceSize(const std::string& name, uint64_t size_bytes) {
                                    " sectors instead of " + expected};
 }
 
-Result<UniqueFd> ClaimAndFlushDevice(const std::string& name) {
+Result<UniqueFd> OpenDev(FdStore* kept) {
+  UniqueFd dev;
+  if (kept != nullptr) dev = kept->Take(kKeptName);
+  if (dev) return dev;
+  dev.reset(::open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!dev) return ErrnoError(errno, "/dev");
+  if (kept != nullptr) {
+    if (auto s = kept->Keep(kKeptName, dev.get()); !s) return s.error();
+  }
+  return dev;
+}
+
+Result<UniqueFd> ClaimAndFlushDevice(int dev, const std::string& name) {
   const std::string path = DevicePath(name);
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+  UniqueFd fd(::openat(dev, name.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
   if (!fd && errno == EBUSY) {
     return Error{ErrorCode::kRefused,
                  path + " is in use; unmount what lies on it first"};

@@ -6,6 +6,7 @@
 
 #include "blockmap/base/result.h"
 #include "blockmap/base/unique_fd.h"
+#include "initramfs/keeper/fd_store.h"
 
 // Block devices of the kernel by name ("nbd0", "loop3").  Blocking.  What is in
 // /sys/block: Documentation/ABI/stable/sysfs-block of the kernel.
@@ -25,9 +26,14 @@ Status WriteDeviceAttribute(const std::string& name,
 // is not connected has size 0, and must not be taken for one.
 Status CheckDeviceSize(const std::string& name, uint64_t size_bytes);
 
-// Write the kernel's cached pages of the device to it.  The descriptor keeps
-// others from mounting or claiming it; kRefused when somebody has already.
-Result<UniqueFd> ClaimAndFlushDevice(const std::string& name);
+// The directory /dev, as an earlier life of this process has kept it: after
+// switch_root there is no such path for us.  `kept` may be nullptr.
+Result<UniqueFd> OpenDev(FdStore* kept);
+
+// Write the kernel's cached pages of the device, which lies in the directory
+// `dev`, to it.  The descriptor keeps others from mounting or claiming it;
+// kRefused when somebody has already.
+Result<UniqueFd> ClaimAndFlushDevice(int dev, const std::string& name);
 
 }  // namespace bootstream
 

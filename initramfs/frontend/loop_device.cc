@@ -76,9 +76,9 @@ Result<std::string> AttachLoop(int fd) {
                "every free loop device is taken by somebody else"};
 }
 
-Status DetachLoop(const std::string& name) {
+Status DetachLoop(int dev, const std::string& name) {
   {
-    const auto fd = ClaimAndFlushDevice(name);
+    const auto fd = ClaimAndFlushDevice(dev, name);
     if (!fd) return fd.error();
     if (auto s = Clear(fd->get(), name); !s) return s;
   }

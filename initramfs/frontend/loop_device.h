@@ -16,8 +16,8 @@ namespace bootstream {
 Result<std::string> AttachLoop(int fd);
 
 // Write back, detach, and wait until the kernel has let go of the file.
-// kRefused while the device is in use.
-Status DetachLoop(const std::string& name);
+// kRefused while the device, which lies in the directory `dev`, is in use.
+Status DetachLoop(int dev, const std::string& name);
 
 // Detach, whoever uses it: for a device whose file has died.  It goes when its
 // last user does.

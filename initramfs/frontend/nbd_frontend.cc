@@ -129,9 +129,9 @@ Result<Attached> Attach(NbdNetlink::Device device, std::optional<int> ours) {
 }
 
 // Blocking: the kernel's part of Stop.
-Status Detach(int index) {
+Status Detach(int index, int dev) {
   {
-    const auto claim = ClaimAndFlushDevice(NameOf(index));
+    const auto claim = ClaimAndFlushDevice(dev, NameOf(index));
     if (!claim) return claim.error();
   }
   auto netlink = NbdNetlink::Open();
@@ -149,6 +149,9 @@ class NbdFrontend final : public Frontend {
       co_return Error{ErrorCode::kInvalid,
                       "a block device of half a sector cannot be"};
     }
+    auto dev = OpenDev(options_.kept);
+    if (!dev) co_return dev.error();
+    dev_ = std::move(*dev);
     auto attaching =
         OnThread(loop_, [device = DeviceWanted(), ours = KeptIndex()] {
           return Attach(device, ours);
@@ -171,7 +174,9 @@ class NbdFrontend final : public Frontend {
   Task<Status> Stop() override {
     stopping_ = true;
     auto detaching =
-        OnThread(loop_, [index = index_] { return Detach(index); });
+        OnThread(loop_, [index = index_, dev = dev_.get()] {
+          return Detach(index, dev);
+        });
     Status status = co_await detaching;
     if (!status) {
       stopping_ = false;
@@ -238,11 +243,17 @@ class NbdFrontend final : public Frontend {
   BufferPool pool_;
   std::unique_ptr<NbdSession> session_;
   int index_ = -1;
+  UniqueFd dev_;
   bool stopping_ = false;
   Event ended_;
 };
 
 }  // namespace
+
+Status NbdIsThere() {
+  const auto netlink = NbdNetlink::Open();
+  return netlink ? OkStatus() : Status(netlink.error());
+}
 
 std::unique_ptr<Frontend> MakeNbdFrontend(IoLoop& loop, BlockService& service,
                                           NbdFrontendOptions options) {

@@ -28,6 +28,9 @@ struct NbdFrontendOptions {
   FdStore* kept = nullptr;
 };
 
+// Whether the kernel can do it; else kUnsupported, with what to do.
+Status NbdIsThere();
+
 // A block device by the kernel's NBD client, over a socket pair.  There is one
 // connection on purpose: with several, the kernel takes a request that waits
 // longer than its timer for a dead connection.

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 #include "blockmap/base/types.h"
@@ -72,13 +73,11 @@ ublk_params Parameters(const UblkDevice& device) {
 
 std::string UblkBlockName(uint32_t id) { return "ublkb" + std::to_string(id); }
 
-std::string UblkCharPath(uint32_t id) {
-  return "/dev/ublkc" + std::to_string(id);
-}
+std::string UblkCharName(uint32_t id) { return "ublkc" + std::to_string(id); }
 
-Result<std::unique_ptr<UblkControl>> UblkControl::Open() {
+Result<std::unique_ptr<UblkControl>> UblkControl::Open(int dev) {
   std::unique_ptr<UblkControl> control(new UblkControl);
-  control->fd_.reset(::open("/dev/ublk-control", O_RDWR | O_CLOEXEC));
+  control->fd_.reset(::openat(dev, "ublk-control", O_RDWR | O_CLOEXEC));
   if (!control->fd_) {
     return Error{ErrorCode::kUnsupported,
                  std::string("/dev/ublk-control: ") + std::strerror(errno) +
@@ -105,7 +104,9 @@ int UblkControl::Do(uint32_t operation, ublksrv_ctrl_cmd command) {
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
   io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd_.get(), nullptr, 0, 0);
   sqe->cmd_op = operation;
-  std::memcpy(sqe->cmd, &command, sizeof command);
+  // As long as the entry, which is twice as long as its type (SQE128).
+  std::memcpy(reinterpret_cast<std::byte*>(sqe) + offsetof(io_uring_sqe, cmd),
+              &command, sizeof command);
   if (const int error = io_uring_submit(&ring_); error < 0) return error;
   io_uring_cqe* cqe = nullptr;
   int error = 0;
@@ -127,7 +128,7 @@ Result<uint64_t> UblkControl::Features() {
   return features;
 }
 
-Result<uint32_t> UblkControl::Add(const UblkDevice& device) {
+Result<ublksrv_ctrl_dev_info> UblkControl::Add(const UblkDevice& device) {
   ublksrv_ctrl_dev_info info{};
   info.nr_hw_queues = device.queues;
   info.queue_depth = device.queue_depth;
@@ -145,7 +146,7 @@ Result<uint32_t> UblkControl::Add(const UblkDevice& device) {
     (void)Delete(info.dev_id);
     return s.error();
   }
-  return info.dev_id;
+  return info;
 }
 
 Status UblkControl::Start(uint32_t id) {
@@ -168,12 +169,21 @@ Result<ublksrv_ctrl_dev_info> UblkControl::Info(uint32_t id) {
   return info;
 }
 
-std::optional<uint32_t> UblkControl::Find(uint64_t name) {
+Result<uint64_t> UblkControl::SizeBytes(uint32_t id) {
+  ublk_params params{};
+  params.len = sizeof params;
+  const int result = Do(Reading(UBLK_CMD_GET_PARAMS), Command(id, params));
+  if (auto s = Outcome(result, "ask for the size"); !s) return s.error();
+  return params.basic.dev_sectors * kSectorBytes;
+}
+
+std::vector<ublksrv_ctrl_dev_info> UblkControl::Find(uint64_t name) {
+  std::vector<ublksrv_ctrl_dev_info> found;
   for (uint32_t id = 0; id < kDevicesMax; ++id) {
     const auto info = Info(id);
-    if (info && info->ublksrv_flags == name) return id;
+    if (info && info->ublksrv_flags == name) found.push_back(*info);
   }
-  return std::nullopt;
+  return found;
 }
 
 Status UblkControl::StartRecovery(uint32_t id) {
@@ -182,6 +192,11 @@ Status UblkControl::StartRecovery(uint32_t id) {
     return Error{ErrorCode::kUnavailable,
                  "/dev/" + UblkBlockName(id) +
                      " is served by another process; stop that first"};
+  }
+  if (result == -EINVAL) {
+    // A server before us died when it had come as far as this.
+    const auto info = Info(id);
+    if (info && info->state == UBLK_S_DEV_QUIESCED) return OkStatus();
   }
   return Outcome(result, "take over the device");
 }

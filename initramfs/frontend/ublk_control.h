@@ -6,8 +6,8 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
+#include <vector>
 
 #include "blockmap/base/result.h"
 #include "blockmap/base/unique_fd.h"
@@ -35,7 +35,7 @@ struct UblkDevice {
   bool read_only = false;
   uint16_t queues = 1;
   uint16_t queue_depth = 128;
-  uint32_t request_bytes_max = 1 << 20;
+  uint32_t request_bytes_max = 256 << 10;
   // Names the device to a later server of the same content.
   uint64_t name = 0;
 };
@@ -44,23 +44,25 @@ struct UblkDevice {
 // thread at a time.
 class UblkControl {
  public:
-  // kUnsupported: the driver is not there, or lacks what we need.
-  static Result<std::unique_ptr<UblkControl>> Open();
+  // `dev`: the directory /dev.  kUnsupported: the driver is not there, or lacks
+  // what we need.
+  static Result<std::unique_ptr<UblkControl>> Open(int dev);
   ~UblkControl();
   UblkControl(const UblkControl&) = delete;
   UblkControl& operator=(const UblkControl&) = delete;
 
-  // A device that is not started yet; its number.
-  Result<uint32_t> Add(const UblkDevice& device);
+  // A device that is not started yet; the kernel may give it fewer queues.
+  Result<ublksrv_ctrl_dev_info> Add(const UblkDevice& device);
   // Its server must have fetched; the kernel reads the device now.
   Status Start(uint32_t id);
   // What is in hand is answered, everything after is an error.
   Status Stop(uint32_t id);
-  // When nobody has the character device open any more.
+  // Waits until nobody has the character device or the block device open.
   Status Delete(uint32_t id);
   Result<ublksrv_ctrl_dev_info> Info(uint32_t id);
-  // The device of an earlier server that called it `name`.
-  std::optional<uint32_t> Find(uint64_t name);
+  Result<uint64_t> SizeBytes(uint32_t id);
+  // The devices of earlier servers that called them `name`.
+  std::vector<ublksrv_ctrl_dev_info> Find(uint64_t name);
 
   // After the old server's death: the new one may fetch (kUnavailable while the
   // old one is still there), and, when it has, the device goes on.
@@ -79,7 +81,7 @@ class UblkControl {
 };
 
 std::string UblkBlockName(uint32_t id);  // "ublkb0"
-std::string UblkCharPath(uint32_t id);   // "/dev/ublkc0"
+std::string UblkCharName(uint32_t id);   // "ublkc0"
 
 }  // namespace bootstream
 

@@ -1,9 +1,14 @@
 #include "initramfs/frontend/ublk_frontend.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <charconv>
@@ -21,7 +26,16 @@ namespace bootstream {
 namespace {
 
 constexpr char kKeptName[] = "ublk-id";
-constexpr auto kNoticeTimeout = std::chrono::seconds(10);
+// How long a server that is taken over may seem to live, and may really die.
+constexpr std::chrono::seconds kNoticeTimeout{10};
+constexpr std::chrono::seconds kDeathTimeout{120};
+// The timer that ends a dead server's full queue.  Nothing happens when it ends
+// while the server lives.
+constexpr unsigned kDeathNoticeMs = 5000;
+// Together they bound the memory that requests take: 64 MiB.
+constexpr unsigned kQueuesMax = 4;
+constexpr unsigned kRequestsMax = 256;
+constexpr unsigned kQueueDepthMax = 128;
 
 // Where pread and pwrite on the character device find a request's data
 // (UBLKSRV_IO_BUF_OFFSET, UBLK_TAG_OFF, UBLK_QID_OFF of Linux 6.5).
@@ -75,90 +89,142 @@ struct Attached {
   bool taken_over = false;
 };
 
-// The kernel learns of the old server's death a moment after it, and udev may
-// be slow with a new device.
-template <typename Try>
-Status Patiently(Try attempt) {
-  const auto deadline = std::chrono::steady_clock::now() + kNoticeTimeout;
+// Tries again while the answer is kUnavailable and `waiting` says so.
+template <typename Try, typename Waiting>
+Status Patiently(Try attempt, Waiting waiting) {
+  const auto begin = std::chrono::steady_clock::now();
   for (;;) {
     Status status = attempt();
-    const bool over = std::chrono::steady_clock::now() >= deadline;
-    if (status || status.error().code != ErrorCode::kUnavailable || over) {
-      return status;
-    }
+    if (status || status.error().code != ErrorCode::kUnavailable) return status;
+    if (!waiting(std::chrono::steady_clock::now() - begin)) return status;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
 }
 
-Result<UniqueFd> OpenChar(uint32_t id) {
-  UniqueFd fd;
-  Status status = Patiently([&]() -> Status {
-    fd.reset(::open(UblkCharPath(id).c_str(), O_RDWR | O_CLOEXEC));
-    if (fd) return OkStatus();
-    if (errno == ENOENT || errno == EBUSY) {
-      return Error{ErrorCode::kUnavailable,
-                   UblkCharPath(id) + ": " + std::strerror(errno)};
-    }
-    return ErrnoError(errno, UblkCharPath(id));
-  });
-  if (!status) return status.error();
+bool Lives(pid_t process) {
+  return process > 0 && (::kill(process, 0) == 0 || errno != ESRCH);
+}
+
+Result<UniqueFd> OpenChar(int dev, uint32_t id) {
+  UniqueFd fd(
+      ::openat(dev, UblkCharName(id).c_str(), O_RDWR | O_CLOEXEC));
+  if (!fd) return ErrnoError(errno, UblkCharName(id));
   return fd;
 }
 
-// Blocking: a new device, or that of an earlier life.
-Result<Attached> Attach(const UblkDevice& wanted, std::optional<uint32_t> ours) {
-  auto control = UblkControl::Open();
-  if (!control) return control.error();
-  if (!ours && wanted.name != 0) ours = (*control)->Find(wanted.name);
-  Attached attached{0, UniqueFd(), wanted.queues, wanted.queue_depth, false};
-  if (ours) {
-    attached.id = *ours;
-    attached.taken_over = true;
-    auto s = Patiently([&] { return (*control)->StartRecovery(*ours); });
-    if (!s) return s.error();
-    const auto info = (*control)->Info(*ours);
-    if (!info) return info.error();
-    attached.queues = info->nr_hw_queues;
-    attached.queue_depth = info->queue_depth;
-  } else {
-    const auto id = (*control)->Add(wanted);
-    if (!id) return id.error();
-    attached.id = *id;
+// The kernel learns of the old server's death a moment after it; of one that
+// had all of a queue's requests in hand when the timer of one of them ends.
+Status WaitForDeath(UblkControl& control, const ublksrv_ctrl_dev_info& device) {
+  const auto waiting = [&](auto waited) {
+    const bool lives = Lives(device.ublksrv_pid);
+    return waited < (lives ? kNoticeTimeout : kDeathTimeout);
+  };
+  return Patiently([&] { return control.StartRecovery(device.dev_id); },
+                   waiting);
+}
+
+Result<Attached> TakeOver(UblkControl& control, int dev,
+                          const ublksrv_ctrl_dev_info& device,
+                          const UblkDevice& wanted) {
+  const auto size = control.SizeBytes(device.dev_id);
+  if (!size) return size.error();
+  if (*size != wanted.size_bytes || device.ublksrv_flags != wanted.name) {
+    return Error{ErrorCode::kRefused,
+                 DevicePath(UblkBlockName(device.dev_id)) +
+                     " is not the device that it was"};
   }
-  auto fd = OpenChar(attached.id);
+  if (auto s = WaitForDeath(control, device); !s) return s.error();
+  auto fd = OpenChar(dev, device.dev_id);
+  if (!fd) return fd.error();
+  return Attached{device.dev_id, std::move(*fd), device.nr_hw_queues,
+                  device.queue_depth, true};
+}
+
+Result<Attached> AddNew(UblkControl& control, int dev,
+                        const UblkDevice& wanted) {
+  const auto device = control.Add(wanted);
+  if (!device) return device.error();
+  auto fd = OpenChar(dev, device->dev_id);
   if (!fd) {
-    if (!ours) (void)(*control)->Delete(attached.id);
+    (void)control.Delete(device->dev_id);
     return fd.error();
   }
-  attached.fd = std::move(*fd);
-  return attached;
+  return Attached{device->dev_id, std::move(*fd), device->nr_hw_queues,
+                  device->queue_depth, false};
+}
+
+// Blocking: a new device, or that of an earlier life.
+Result<Attached> Attach(int dev, const UblkDevice& wanted,
+                        std::optional<uint32_t> ours) {
+  auto control = UblkControl::Open(dev);
+  if (!control) return control.error();
+  if (ours) {
+    const auto device = (*control)->Info(*ours);
+    if (!device) return device.error();
+    return TakeOver(**control, dev, *device, wanted);
+  }
+  if (wanted.name == 0) return AddNew(**control, dev, wanted);
+  for (const auto& device : (*control)->Find(wanted.name)) {
+    if (device.state != UBLK_S_DEV_DEAD) {
+      return TakeOver(**control, dev, device, wanted);
+    }
+    // Never started, or already stopped, by one that was killed then.
+    if (Lives(device.ublksrv_pid)) continue;
+    if (auto s = (*control)->Delete(device.dev_id); !s) return s.error();
+  }
+  return AddNew(**control, dev, wanted);
 }
 
 // Blocking: with its server ready.
-Status GoOn(uint32_t id, bool taken_over, uint64_t size_bytes) {
-  auto control = UblkControl::Open();
+Status GoOn(int dev, uint32_t id, bool taken_over, uint64_t size_bytes) {
+  auto control = UblkControl::Open(dev);
   if (!control) return control.error();
-  const Status s =
-      taken_over ? (*control)->EndRecovery(id) : (*control)->Start(id);
-  if (!s) return s;
+  if (taken_over) return (*control)->EndRecovery(id);
+  if (auto s = (*control)->Start(id); !s) return s;
   return CheckDeviceSize(UblkBlockName(id), size_bytes);
 }
 
 // Blocking: while its server still answers.
-Status StopDevice(uint32_t id, bool claim) {
+Status StopDevice(int dev, uint32_t id, bool claim) {
+  UniqueFd claimed;  // until nobody can open it any more
   if (claim) {
-    const auto claimed = ClaimAndFlushDevice(UblkBlockName(id));
-    if (!claimed) return claimed.error();
+    auto opened = ClaimAndFlushDevice(dev, UblkBlockName(id));
+    if (!opened) return opened.error();
+    claimed = std::move(*opened);
   }
-  auto control = UblkControl::Open();
+  auto control = UblkControl::Open(dev);
   if (!control) return control.error();
   return (*control)->Stop(id);
 }
 
-Status DeleteDevice(uint32_t id) {
-  auto control = UblkControl::Open();
+Status DeleteDevice(int dev, uint32_t id) {
+  auto control = UblkControl::Open(dev);
   if (!control) return control.error();
   return (*control)->Delete(id);
+}
+
+// While it lives, this thread cannot administer the system.
+class WithoutAdministration {
+ public:
+  WithoutAdministration() {
+    if (::syscall(SYS_capget, &header_, rights_.data()) != 0) return;
+    auto fewer = rights_;
+    fewer[0].effective &= ~(1U << CAP_SYS_ADMIN);
+    (void)::syscall(SYS_capset, &header_, fewer.data());
+  }
+  ~WithoutAdministration() {
+    (void)::syscall(SYS_capset, &header_, rights_.data());
+  }
+  WithoutAdministration(const WithoutAdministration&) = delete;
+  WithoutAdministration& operator=(const WithoutAdministration&) = delete;
+
+ private:
+  __user_cap_header_struct header_{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> rights_{};
+};
+
+uint16_t QueuesFor(unsigned processors) {
+  return static_cast<uint16_t>(std::clamp(processors, 1U, kQueuesMax));
 }
 
 class UblkFrontend final : public Frontend {
@@ -171,29 +237,34 @@ class UblkFrontend final : public Frontend {
       co_return Error{ErrorCode::kInvalid,
                       "a block device of half a sector cannot be"};
     }
-    auto attaching =
-        OnThread(loop_, [device = DeviceWanted(), ours = KeptId()] {
-          return Attach(device, ours);
-        });
+    auto dev = OpenDev(options_.kept);
+    if (!dev) co_return dev.error();
+    dev_ = std::move(*dev);
+    auto attaching = OnThread(loop_, [dev = dev_.get(), device = DeviceWanted(),
+                                      ours = KeptId()] {
+      return Attach(dev, device, ours);
+    });
     auto attached = co_await attaching;
     if (!attached) co_return attached.error();
     id_ = attached->id;
     fd_ = std::move(attached->fd);
     Status status = Serve(attached->queues, attached->queue_depth);
     if (status) {
-      auto going = OnThread(loop_, [id = id_, taken = attached->taken_over,
-                                    size = service_.size_bytes()] {
-        return GoOn(id, taken, size);
-      });
+      auto going = OnThread(
+          loop_, [dev = dev_.get(), id = id_, taken = attached->taken_over,
+                  size = service_.size_bytes()] {
+            return GoOn(dev, id, taken, size);
+          });
       status = co_await going;
     }
     if (!status) {
       if (!attached->taken_over) (void)co_await TakeAway(/*claim=*/false);
       co_return status.error();
     }
+    if (!attached->taken_over) co_await SetDeathNotice();
     if (options_.kept != nullptr) {
       const Status s = options_.kept->KeepText(kKeptName, std::to_string(id_));
-      if (!s && options_.log) options_.log(s.error().message);
+      if (!s) Log(s.error().message);
     }
     co_return DevicePath(UblkBlockName(id_));
   }
@@ -205,8 +276,9 @@ class UblkFrontend final : public Frontend {
     UblkDevice device;
     device.size_bytes = service_.size_bytes();
     device.read_only = options_.read_only;
-    device.queues = options_.queues;
-    device.queue_depth = options_.queue_depth;
+    device.queues = QueuesFor(std::thread::hardware_concurrency());
+    device.queue_depth = static_cast<uint16_t>(
+        std::min(kQueueDepthMax, kRequestsMax / device.queues));
     device.name = options_.name;
     return device;
   }
@@ -222,7 +294,23 @@ class UblkFrontend final : public Frontend {
     return id;
   }
 
-  // A coroutine for each request that may be under way.
+  Task<void> SetDeathNotice() {
+    auto setting = OnThread(loop_, [name = UblkBlockName(id_)] {
+      return WriteDeviceAttribute(name, "queue/io_timeout",
+                                  std::to_string(kDeathNoticeMs));
+    });
+    const Status set = co_await setting;
+    if (!set) Log("a death may be noticed late: " + set.error().message);
+  }
+
+  void Log(const std::string& line) const {
+    if (options_.log) options_.log(line);
+  }
+
+  // A coroutine for each request that may be under way.  All fetch in one
+  // submission, which kill -9 does not divide: a queue that is half fetched
+  // cannot be taken over.  For a server that may not administer the system the
+  // kernel looks for no partitions, now or later.
   Status Serve(uint16_t queues, uint16_t depth) {
     queues_.reserve(queues);
     for (uint16_t queue = 0; queue < queues; ++queue) {
@@ -231,9 +319,13 @@ class UblkFrontend final : public Frontend {
       queues_.push_back(std::move(*mapped));
     }
     serving_ = size_t{queues} * depth;
+    started_ = true;
+    loop_.SubmitNow();
+    const WithoutAdministration fewer_rights;
     for (uint16_t queue = 0; queue < queues; ++queue) {
       for (uint16_t tag = 0; tag < depth; ++tag) Spawn(ServeTag(queue, tag));
     }
+    loop_.SubmitNow();
     return OkStatus();
   }
 
@@ -251,7 +343,12 @@ class UblkFrontend final : public Frontend {
         command.result = result;
         std::memcpy(sqe->cmd, &command, sizeof command);
       });
-      if (said != UBLK_IO_RES_OK) break;
+      if (said != UBLK_IO_RES_OK) {
+        if (said != UBLK_IO_RES_ABORT) {
+          Log("ublk: no more requests: " + std::string(std::strerror(-said)));
+        }
+        break;
+      }
       result = co_await Carry(queue, tag, queues_[queue].Get(tag));
       operation = _IOWR('u', UBLK_IO_COMMIT_AND_FETCH_REQ, ublksrv_io_cmd);
     }
@@ -262,21 +359,23 @@ class UblkFrontend final : public Frontend {
 
   // Bytes done, or minus errno.
   Task<int> Carry(uint16_t queue, uint16_t tag, ublksrv_io_desc request) {
+    const uint8_t operation = ublksrv_get_op(&request);
+    if (operation == UBLK_IO_OP_FLUSH) {  // and has no place
+      const Status flushed = co_await service_.Flush();
+      co_return flushed ? 0 : ErrnoOf(flushed.error());
+    }
     const uint64_t offset = request.start_sector * kSectorBytes;
     const uint64_t size = uint64_t{request.nr_sectors} * kSectorBytes;
     const uint64_t end = service_.size_bytes();
     if (offset > end || size > end - offset) co_return -EIO;
     const bool fua = (request.op_flags & UBLK_IO_F_FUA) != 0;
     Status done = OkStatus();
-    switch (ublksrv_get_op(&request)) {
+    switch (operation) {
       case UBLK_IO_OP_READ:
         co_return co_await CarryRead(DataOffset(queue, tag), offset, size);
       case UBLK_IO_OP_WRITE:
         co_return co_await CarryWrite(DataOffset(queue, tag), offset, size,
                                       fua);
-      case UBLK_IO_OP_FLUSH:
-        done = co_await service_.Flush();
-        break;
       case UBLK_IO_OP_DISCARD:
         done = co_await service_.Discard(offset, size);
         break;
@@ -312,14 +411,17 @@ class UblkFrontend final : public Frontend {
   }
 
   Task<Status> TakeAway(bool claim) {
-    auto stopping =
-        OnThread(loop_, [id = id_, claim] { return StopDevice(id, claim); });
+    auto stopping = OnThread(loop_, [dev = dev_.get(), id = id_, claim] {
+      return StopDevice(dev, id, claim);
+    });
     Status status = co_await stopping;
     if (!status) co_return status;
-    if (serving_ > 0) co_await ended_;
+    if (started_) co_await ended_;
     queues_.clear();
     fd_.reset();
-    auto deleting = OnThread(loop_, [id = id_] { return DeleteDevice(id); });
+    auto deleting = OnThread(loop_, [dev = dev_.get(), id = id_] {
+      return DeleteDevice(dev, id);
+    });
     co_return co_await deleting;
   }
 
@@ -327,14 +429,23 @@ class UblkFrontend final : public Frontend {
   BlockService& service_;
   const UblkFrontendOptions options_;
   BufferPool pool_;
+  UniqueFd dev_;  // the directory
   uint32_t id_ = 0;
   UniqueFd fd_;
   std::vector<Descriptors> queues_;
   size_t serving_ = 0;
+  bool started_ = false;
   Event ended_;
 };
 
 }  // namespace
+
+Status UblkIsThere() {
+  const auto dev = OpenDev(nullptr);
+  if (!dev) return dev.error();
+  const auto control = UblkControl::Open(dev->get());
+  return control ? OkStatus() : Status(control.error());
+}
 
 std::unique_ptr<Frontend> MakeUblkFrontend(IoLoop& loop, BlockService& service,
                                            UblkFrontendOptions options) {

@@ -13,8 +13,6 @@ namespace bootstream {
 
 struct UblkFrontendOptions {
   bool read_only = false;
-  uint16_t queues = 1;
-  uint16_t queue_depth = 128;
   // Names the device to a later server of the same content; 0: never taken
   // over.  If a device of this name is there when Start is called, its server
   // has died, and the kernel has kept what it had in hand.
@@ -24,8 +22,12 @@ struct UblkFrontendOptions {
   FdStore* kept = nullptr;
 };
 
+// Whether the kernel can do it; else kUnsupported, with what to do.
+Status UblkIsThere();
+
 // A block device by the kernel's ublk driver (Linux 6.5 and later): requests and
-// answers go by io_uring, without a socket.  All queues are the loop's.
+// answers go by io_uring, without a socket.  Up to four queues, by the number of
+// processors, and all of them the loop's.  The kernel makes no partitions of it.
 std::unique_ptr<Frontend> MakeUblkFrontend(IoLoop& loop, BlockService& service,
                                            UblkFrontendOptions options);
 

@@ -28,6 +28,7 @@ struct Arguments {
   std::string file;
   std::string identifier;
   uint64_t size_bytes = 64 << 20;
+  bool hold_reads = false;
 };
 
 void LogToStderr(const std::string& line) {
@@ -108,6 +109,8 @@ Status Run(const Arguments& arguments) {
   auto loop = IoLoop::Create();
   if (!loop) return loop.error();
   MemoryService service(*memory);
+  Event never;
+  if (arguments.hold_reads) service.HoldReads(&never);
   const auto frontend = Make(**loop, service, arguments);
   return (*loop)->RunUntilDone(Serve(**loop, *frontend, signals.get()));
 }
@@ -124,6 +127,7 @@ int main(int argc, char** argv) {
   app.add_option("--file", arguments.file, "content; instead of --size");
   app.add_option("--identifier", arguments.identifier, "ublk, nbd: for taking over");
   app.add_option("--size", arguments.size_bytes, "bytes, all zero");
+  app.add_flag("--hold-reads", arguments.hold_reads, "answer no read");
   CLI11_PARSE(app, argc, argv);
   const auto status = bootstream::Run(arguments);
   if (status) return 0;

@@ -61,7 +61,7 @@ run_machine() {
   local initrd=$1
   shift
   timeout "${machine_seconds:-300}" qemu-system-x86_64 \
-    -accel tcg,thread=multi -smp 1 -m 1536 -nodefaults -display none \
+    -accel tcg,thread=multi -smp "${machine_processors:-1}" -m 1536 -nodefaults -display none \
     -serial file:"$work/console" -no-reboot -kernel "$work/kernel/vmlinuz" \
     -initrd "$initrd" -append "console=ttyS0 quiet panic=-1" "$@" </dev/null ||
     echo "qemu ended with $?"

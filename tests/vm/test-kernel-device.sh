@@ -22,11 +22,13 @@ make_initramfs() {
   add_program "$root" "$BUILD_DIR/tests/serve_memory"
   cp "$work"/kernel/{nbd,ublk_drv}.ko "$root/" 2>/dev/null || true
   echo "$frontend" >"$root/frontend"
+  truncate -s 1M "$root/table"
+  echo '8,,L' | sfdisk -q "$root/table"
   cp "$here/kernel-device-init" "$root/init"
   (cd "$root" && find . | cpio --quiet -o -H newc) >"$work/initrd"
 }
 
 get_kernel "$release"
 make_initramfs
-run_machine "$work/initrd"
+machine_processors=4 run_machine "$work/initrd"
 echo "passed: $frontend on $release"
