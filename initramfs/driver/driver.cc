@@ -36,6 +36,7 @@ constexpr char kKeptChanges[] = "changes";
 constexpr char kKeptControl[] = "control";
 constexpr char kKeptStatus[] = "status";
 constexpr char kKeptBackfill[] = "backfill";
+constexpr char kKeptFrontend[] = "frontend";
 
 // Whether the driver may serve a disk in this phase.
 Status CheckPhase(const Superblock& superblock, bool read_only) {
@@ -201,6 +202,20 @@ Status StreamDriver::OpenSource(
   return OkStatus();
 }
 
+// What kAuto stands for: as an earlier worker has found, else what the kernel
+// has.
+Status StreamDriver::ChooseFrontend() {
+  if (options_.frontend != FrontendKind::kAuto) return OkStatus();
+  std::string name = kept_.TakeText(kKeptFrontend).value_or("");
+  if (name.empty()) {
+    name = UblkIsThere() ? "ublk" : NbdIsThere() ? "nbd" : "fuse";
+  }
+  options_.frontend = name == "ublk"  ? FrontendKind::kUblk
+                      : name == "nbd" ? FrontendKind::kNbd
+                                      : FrontendKind::kFuse;
+  return kept_.KeepText(kKeptFrontend, name);
+}
+
 std::unique_ptr<Frontend> StreamDriver::MakeFrontend() {
   switch (options_.frontend) {
     case FrontendKind::kNbd: {
@@ -230,6 +245,7 @@ std::unique_ptr<Frontend> StreamDriver::MakeFrontend() {
       return MakeUblkFrontend(loop_, *engine_, std::move(options));
     }
     case FrontendKind::kSocket:
+    case FrontendKind::kAuto:  // not any more
       break;
   }
   identity_.frontend = "socket";
@@ -256,6 +272,7 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
   }
   identity_.kept = kept_.has_keeper();
   identity_.restarts = kept_.restarts();
+  if (auto s = ChooseFrontend(); !s) co_return s.error();
   frontend_ = MakeFrontend();
   identity_.disk = options_.disk;
   Result<std::string> device = co_await frontend_->Start();

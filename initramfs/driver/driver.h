@@ -23,7 +23,8 @@
 
 namespace bootstream {
 
-enum class FrontendKind : uint8_t { kSocket, kNbd, kFuse, kUblk };
+// kAuto: ublk where the kernel has it, else NBD, else FUSE.
+enum class FrontendKind : uint8_t { kSocket, kNbd, kFuse, kUblk, kAuto };
 
 struct DriverOptions {
   std::string disk;  // as the user calls it
@@ -78,6 +79,7 @@ class StreamDriver {
   Result<std::shared_ptr<const Manifest>> OpenManifest(
       std::span<const std::byte> file) const;
   Status OpenSource(const std::shared_ptr<const Manifest>& manifest);
+  Status ChooseFrontend();
   std::unique_ptr<Frontend> MakeFrontend();
   Task<nlohmann::json> Handle(nlohmann::json request);
   nlohmann::json StartCheck(const nlohmann::json& request);

@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <malloc.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -112,6 +114,14 @@ void KeepFreedMemory() {
   ::mallopt(M_MMAP_THRESHOLD, 4 << 20);
   ::mallopt(M_TRIM_THRESHOLD, 16 << 20);
   ::mallopt(M_TOP_PAD, 4 << 20);
+}
+
+Status LeaveMounts() {
+  if (::unshare(CLONE_NEWNS) != 0) return ErrnoError(errno, "unshare");
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    return ErrnoError(errno, "mounts of its own");
+  }
+  return OkStatus();
 }
 
 }  // namespace bootstream

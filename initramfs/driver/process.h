@@ -41,6 +41,11 @@ Status LockMemory();
 // (mallopt(3)).  Before there are threads.
 void KeepFreedMemory();
 
+// From now on this process has mounts of its own, those that are there now, and
+// gets no others: when it ends, it takes no file system away that lies on its
+// own device.  REQUIRES: one thread.
+Status LeaveMounts();
+
 }  // namespace bootstream
 
 #endif  // INITRAMFS_DRIVER_PROCESS_H_

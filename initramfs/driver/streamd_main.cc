@@ -255,6 +255,10 @@ int Keep(const Options& options, std::optional<Daemonizer>& daemonizer) {
   return RunKeeper(hooks);
 }
 
+bool MayBeUblk(FrontendKind frontend) {
+  return frontend == FrontendKind::kUblk || frontend == FrontendKind::kAuto;
+}
+
 int Run(Options options, char** argv) {
   auto disk = ChooseDisk(options);
   if (!disk) {
@@ -274,8 +278,10 @@ int Run(Options options, char** argv) {
     return Work(options, FdStore());
   }
   if (options.takeover) {
-    if (auto s = BecomeRootStorage(argv); !s) {
-      std::cerr << Sentence(s.error()) << "\n";
+    Status status = BecomeRootStorage(argv);
+    if (status && MayBeUblk(options.driver.frontend)) status = LeaveMounts();
+    if (!status) {
+      std::cerr << Sentence(status.error()) << "\n";
       return 1;
     }
   }
@@ -344,11 +350,13 @@ int Main(int argc, char** argv) {
       {"socket", FrontendKind::kSocket},
       {"nbd", FrontendKind::kNbd},
       {"ublk", FrontendKind::kUblk},
-      {"fuse", FrontendKind::kFuse}};
+      {"fuse", FrontendKind::kFuse},
+      {"auto", FrontendKind::kAuto}};
   run->add_option("--frontend", driver.frontend,
                   "socket: NBD on a Unix socket; ublk: the kernel's "
                   "/dev/ublkbN (Linux 6.5); nbd: its /dev/nbdN; fuse: a file "
-                  "with a loop device on it")
+                  "with a loop device on it; auto: the first of ublk, nbd and "
+                  "fuse that the kernel has")
       ->required()
       ->transform(CLI::CheckedTransformer(kinds));
   run->add_option("--socket", driver.socket, "Path for --frontend socket")

@@ -17,7 +17,7 @@ mkdir /mnt/{upper,work}
 mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work \
   overlay /etc
 mkdir -p /etc/bootstream
-echo 'FRONTEND=nbd' >/etc/bootstream/bootstream.conf
+echo 'FRONTEND=auto' >/etc/bootstream/bootstream.conf
 
 failed=0
 says() { printf '%s\n' "$@" >/run/test/console; }
@@ -41,7 +41,7 @@ boot() {
   if [ -n "$1" ]; then echo "$1"; fi >/run/test/answer
   program streamd 'cat /run/test/answer; [ -s /run/test/answer ]'
   program @streamd "exit ${2:-0}"
-  program modprobe ''
+  program modprobe "case ' ${lacks:-} ' in *\" \$1 \"*) exit 1 ;; esac"
   program bootagent "exit ${rollback_code:-0}"
   program reboot 'kill $PPID'
   PATH=/run/test/bin:/usr/sbin:/usr/bin:/sbin:/bin timeout 20 dash -c '
@@ -87,12 +87,37 @@ expect_not 'no anchor' '^(modprobe|@streamd|network|panic)'
 streaming='{"boots_without_health":0,"committed":false,"disk":"/dev/vdz","found":true,"healthy_once":false,"image":"desk","migration_id":"0123abcd0000000000000000000000ff","network":"","network_needed":true,"phase":"streaming","rollback_wished":false,"warnings":[]}'
 boot "$streaming"
 expect 'streaming' '^modprobe dm_mod$'
-expect 'streaming' '^modprobe nbd max_part=0'
+expect 'streaming' '^modprobe ublk_drv$'
 expect 'streaming' '^network IP=$'
-expect 'streaming' '^@streamd run --disk /dev/vdz --frontend nbd --takeover --daemonize'
+expect 'streaming' '^@streamd run --disk /dev/vdz --frontend auto --takeover --daemonize'
 expect 'streaming' '^goes on$'
 grep -q AllowHibernation=no /run/systemd/sleep.conf.d/bootstream.conf ||
   { echo 'FAIL: hibernation is allowed'; failed=1; }
+
+# What offers the device.
+lacks=ublk_drv boot "$streaming"
+expect 'no ublk' '^modprobe nbd max_part=0'
+expect_not 'no ublk' '^(modprobe fuse|panic)'
+expect 'no ublk' '^@streamd run'
+lacks='ublk_drv nbd' boot "$streaming"
+expect 'only FUSE' '^modprobe fuse$'
+expect 'only FUSE' '^modprobe loop$'
+expect 'only FUSE' '^@streamd run'
+lacks='ublk_drv nbd fuse' boot "$streaming"
+expect 'no front end' '^panic'
+expect_not 'no front end' '^(@streamd|goes on)'
+for frontend in ublk nbd fuse; do
+  echo "FRONTEND=$frontend" >/etc/bootstream/bootstream.conf
+  boot "$streaming"
+  expect "$frontend" "^modprobe ${frontend/%ublk/ublk_drv}"
+  expect "$frontend" "^@streamd run --disk /dev/vdz --frontend $frontend "
+  [ "$(grep -cE '^modprobe (ublk_drv|nbd|fuse)' /run/test/calls)" = 1 ] ||
+    { echo "FAIL: $frontend: other modules"; failed=1; }
+  lacks='ublk_drv nbd fuse' boot "$streaming"
+  expect "no $frontend" '^panic'
+  expect_not "no $frontend" '^(@streamd|goes on)'
+done
+echo 'FRONTEND=auto' >/etc/bootstream/bootstream.conf
 
 boot "${streaming/\"network_needed\":true/\"network_needed\":false}"
 expect_not 'complete' '^network'
@@ -168,7 +193,7 @@ boot "$unhealthy"
 expect 'more patience by file' '^goes on$'
 cmdline='bootstream.health-boots=soon' boot "$unhealthy"
 expect 'no number' '^bootagent rollback'
-echo 'FRONTEND=nbd' >/etc/bootstream/bootstream.conf
+echo 'FRONTEND=auto' >/etc/bootstream/bootstream.conf
 # A way back that fails is not tried again by itself.
 says 1
 rollback_code=1 boot "$unhealthy"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # streamd's worker is killed under load in a virtual machine with a Debian
-# kernel, whose disk it has taken over and serves as /dev/nbd0, while the image
-# is still coming: no I/O error, and everything that was answered is there.  The
-# machine's whole system is an initramfs, and the driver's own files are gone
-# from it by then.
+# kernel, whose disk it has taken over and serves as /dev/nbd0 or /dev/ublkb0,
+# while the image is still coming: no I/O error, and everything that was answered
+# is there.  The machine's whole system is an initramfs, and the driver's own
+# files are gone from it by then.  The driver chooses what it serves as: with nbd
+# the kernel has no ublk.
 #
-#   test-keeper-nbd.sh bookworm|trixie [KILLS [SEED]]
-release=${1:-trixie} kills=${2:-2} seed=${3:-$RANDOM}
+#   test-keeper-device.sh nbd|ublk bookworm|trixie [KILLS [SEED]]
+frontend=$1 release=$2 kills=${3:-2} seed=${4:-$RANDOM}
 . "$(dirname "$0")/../e2e/office-functions.sh"
 . "$(dirname "$0")/initramfs-functions.sh"
 
@@ -38,17 +39,24 @@ make_initramfs() {
   cp "$here/../support/kill_load.py" "$work/target.img" "$work/office.pub" \
     "$root/"
   cp "$work"/kernel/*.ko "$root/modules/"
-  cp "$here/keeper-nbd-init" "$root/init"
-  printf 'kills=%d seed=%d url=%s modules="%s"\n' "$kills" "$seed" \
-    "http://10.0.2.2:${url##*:}" "$kernel_modules" >"$root/settings"
+  [ "$frontend" = ublk ] || rm -f "$root/modules/ublk_drv.ko"
+  cp "$here/keeper-device-init" "$root/init"
+  printf 'kills=%d seed=%d url=%s modules="%s" device=%s\n' \
+    "$kills" "$seed" "http://10.0.2.2:${url##*:}" "$kernel_modules" \
+    "$device" >"$root/settings"
   (cd "$root" && find . | cpio --quiet -o -H newc) >"$work/initrd"
 }
 
+case $frontend in
+  nbd) device=/dev/nbd0 ;;
+  ublk) device=/dev/ublkb0 ;;
+  *) die "no such front end: $frontend" ;;
+esac
 make_office
 migrate
 get_kernel "$release"
 make_initramfs
-machine_seconds=$((240 + 20 * kills)) run_machine "$work/initrd" \
+machine_processors=2 machine_seconds=$((240 + 20 * kills)) run_machine "$work/initrd" \
   -drive "file=$work/source.img,format=raw,if=virtio" \
   -nic user,model=virtio-net-pci
 grep -a -o '{"kills".*}' "$work/console"
@@ -62,4 +70,4 @@ grep -aq "^TOLD sha256 ${sum%% *}" "$work/console" ||
 stop_streamd
 "$bootagent" check --disk "$work/source.img" >"$work/check" 2>&1 ||
   die "check: $(cat "$work/check")"
-echo "passed on $release, seed $seed"
+echo "passed: $frontend on $release, seed $seed"

@@ -11,13 +11,14 @@ from tools.soaks import report
 
 # A few deaths for each life of a disk: much of the image is still to come then.
 KILLS_A_DISK = 20
-FRONTENDS = ["socket", "fuse", "nbd"]
+FRONTENDS = ["socket", "fuse", "nbd", "ublk"]
+IN_MACHINE = ["nbd", "ublk"]
 
 
 def run_disk(frontend, kills, seed, release):
     """One disk from its migration on; the figures of kill_load.py."""
-    if frontend == "nbd":
-        command = ["tests/vm/test-keeper-nbd.sh", release]
+    if frontend in IN_MACHINE:
+        command = ["tests/vm/test-keeper-device.sh", frontend, release]
     else:
         command = ["tests/e2e/test-keeper.sh", frontend]
     command += [str(kills), str(seed)]
@@ -39,8 +40,10 @@ def main():
     parser.add_argument("--release", default="trixie",
                         choices=["bookworm", "trixie"],
                         help="the Debian kernel of the virtual machine for nbd "
-                        "(%(default)s)")
+                        "(%(default)s); bookworm has no ublk")
     options = parser.parse_args()
+    if not options.frontend and options.release == "bookworm":
+        options.frontend = [name for name in FRONTENDS if name != "ublk"]
     rng = random.Random(options.seed)
     result = report.Report("kill", options.seed)
     for frontend in options.frontend or FRONTENDS:
