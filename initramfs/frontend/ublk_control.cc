@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <span>
 
 #include "blockmap/base/types.h"
 
@@ -104,9 +105,11 @@ int UblkControl::Do(uint32_t operation, ublksrv_ctrl_cmd command) {
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
   io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd_.get(), nullptr, 0, 0);
   sqe->cmd_op = operation;
-  // As long as the entry, which is twice as long as its type (SQE128).
-  std::memcpy(reinterpret_cast<std::byte*>(sqe) + offsetof(io_uring_sqe, cmd),
-              &command, sizeof command);
+  // The entry is twice as long as its type (SQE128).
+  constexpr size_t kFirst = sizeof *sqe - offsetof(io_uring_sqe, cmd);
+  const auto bytes = std::as_bytes(std::span(&command, 1));
+  std::memcpy(sqe->cmd, bytes.data(), kFirst);
+  std::memcpy(sqe + 1, bytes.data() + kFirst, bytes.size() - kFirst);
   if (const int error = io_uring_submit(&ring_); error < 0) return error;
   io_uring_cqe* cqe = nullptr;
   int error = 0;

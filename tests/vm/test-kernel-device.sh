@@ -14,7 +14,7 @@ trap 'rm -rf "$work"' EXIT
 make_initramfs() {
   local root=$work/root tool
   mkdir -p "$root"/{bin,dev,proc,sys,tmp,run}
-  for tool in dash cat dd cmp grep head insmod mkdir mount sleep truncate \
+  for tool in dash cat dd cmp dmesg grep head insmod mkdir mount sleep truncate \
     blkdiscard blockdev fio; do
     add_program "$root" "$(command -v "$tool")"
   done

@@ -130,6 +130,7 @@ class Story:
             "boot_set_chunks": manifest["boot_set_chunks"],
             "relocated_chunks": self.driver_lives[-1]["chunks"]["relocated"],
             "demand_misses_stored_in_region": stored,
+            "frontend": self.driver_lives[-1]["frontend"],
         })
 
     def failures(self):
@@ -139,6 +140,8 @@ class Story:
         for key in ("target_login", "source_file_intact", "rollback_login"):
             if not r.get(key):
                 wrong.append(f"{key} is not true")
+        if r["frontend"] != "ublk":
+            wrong.append("the target has ublk, and runs over " + r["frontend"])
         if r["blocks_wrong"]:
             wrong.append("clean blocks differ from the image")
         if 2 * r["relocated_chunks"] < r["boot_set_chunks"]:
