@@ -2,7 +2,9 @@
 compresses to nearly nothing and is like no other, in btrfs that compresses."""
 
 import subprocess
+import time
 from contextlib import contextmanager
+from pathlib import Path
 
 from tools.benches.load import CHUNK_BYTES
 from tools.benches.site import MIB, Site, run
@@ -37,6 +39,11 @@ def _loop(file, offset=0, size=None):
         yield device
     finally:
         run("losetup", "-d", device)
+        # The kernel lets go of the file when it gets to it.
+        backing = Path("/sys/block") / Path(device).name / "loop/backing_file"
+        while backing.exists():
+            time.sleep(0.02)
+        run("sync", file)
 
 
 def _fill(folder, gib):
@@ -79,6 +86,11 @@ class BigSite(Site):
                 _fill(mount, self._used_gib)
             finally:
                 run("umount", mount)
+
+    def manifest(self):
+        """The file."""
+        found, = (self.repo / "images/bench/1").iterdir()
+        return found
 
     @contextmanager
     def old_disk(self):

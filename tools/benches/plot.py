@@ -27,6 +27,8 @@ plot $rows using (0):1:(0):2:($1-0.3):($1+0.3) with boxxyerror lc rgb "#3b6ea5",
 def draw(file, bench, rows):
     """Write an SVG.  A row whose ratio must be low says so in its name."""
     rows = [row for row in rows if row["ratio"] is not None]
+    if not rows:
+        raise ValueError(f"{bench}: nothing was measured beside us")
     lines, tics = [], []
     for at, row in enumerate(reversed(rows)):
         hint = "" if row["better"] == "higher" else " (lower is better)"

@@ -7,6 +7,7 @@ import re
 import subprocess
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from statistics import median
 
@@ -126,7 +127,8 @@ class Report:
                   f"{row['better']} is better, peer: {row['peer_name']}")
         if options.json:
             Path(options.json).write_text(json.dumps(
-                {"bench": self.bench, "rows": rows, **facts}, indent=2) + "\n")
+                {"bench": self.bench, "date": date.today().isoformat(),
+                 "rows": rows, **facts}, indent=2) + "\n")
         if options.plot:
             from tools.benches import plot
             plot.draw(options.plot, self.bench, rows)
