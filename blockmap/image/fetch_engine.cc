@@ -11,6 +11,14 @@ namespace {
 
 constexpr std::chrono::milliseconds kGiveUpCheckInterval(20);
 constexpr std::chrono::milliseconds kPollMax(1000);
+// What has been asked for will soon be asked for again.
+constexpr std::chrono::milliseconds kRecently(1000);
+// Of a window: many requests fill a long link, each of which has a connection
+// that is idle for a round trip in the end; on a short one there are few.
+constexpr uint64_t kRequestsOfWindow = 8;
+constexpr uint64_t kRequestsOfSmallWindow = 4;
+constexpr uint64_t kRequestBytesMin = 512 << 10;
+constexpr uint64_t kGentleRequests = 2;
 
 FetchOptions CountingDates(FetchOptions options, std::atomic<uint64_t>& count) {
   options.curl.dated_certificates = &count;
@@ -33,7 +41,8 @@ FetchEngine::FetchEngine(FetchOptions options, std::vector<PackFile> packs,
       multi_(curl_multi_init()),
       last_progress_ns_(Now().count()),
       random_(std::random_device()()),
-      servers_(options_.servers, random_, options_.back_off_max) {
+      servers_(options_.servers, random_, options_.back_off_max),
+      window_(options_.window) {
   if (!multi_) std::abort();
   curl_multi_setopt(multi_.get(), CURLMOPT_MAXCONNECTS,
                     static_cast<long>(options_.requests_max));
@@ -98,13 +107,6 @@ void FetchEngine::Promote(const FrameKey& key, FetchClass fetch_class) {
   });
 }
 
-void FetchEngine::SetBackfillRate(uint64_t bytes_per_second) {
-  Post([this, bytes_per_second] {
-    backfill_rate_ = bytes_per_second;
-    backfill_not_before_ = Duration(0);
-  });
-}
-
 void FetchEngine::SetBackfillPaused(bool paused) {
   Post([this, paused] { backfill_paused_ = paused; });
 }
@@ -121,6 +123,7 @@ void FetchEngine::Run() {
   while (!stopping_) {
     RunPosted();
     GiveUp();
+    NoteDemand();
     StartTransfers();
     HoldBackfill();
     for (const auto& transfer : transfers_) transfer->SetNow(Now());
@@ -133,12 +136,29 @@ void FetchEngine::Run() {
   }
 }
 
+bool FetchEngine::IsUnderWay(FetchClass fetch_class) const {
+  return std::any_of(transfers_.begin(), transfers_.end(), [&](const auto& it) {
+    return it->fetch_class() == fetch_class;
+  });
+}
+
+void FetchEngine::NoteDemand() {
+  const bool demand = queue_.Has(FetchClass::kDemand) ||
+                      IsUnderWay(FetchClass::kDemand);
+  if (demand) last_demand_ = Now();
+}
+
 void FetchEngine::StartTransfers() {
   while (!queue_.empty() && transfers_.size() < options_.requests_max) {
-    const Duration now = Now();
-    const auto server = servers_.Pick(now, SIZE_MAX);
-    if (!server || !StartOne(*server, LowestAllowed())) return;
+    const auto server = servers_.Pick(Now(), SIZE_MAX);
+    if (!server || !StartOne(*server, LowestAllowed())) break;
   }
+  window_full_ = BytesUnderWay() >= window_.bytes() / 2 &&
+                 queue_.HasDue(Now(), LowestWanted());
+}
+
+FetchClass FetchEngine::LowestWanted() const {
+  return backfill_paused_ ? FetchClass::kReadAhead : FetchClass::kBackfill;
 }
 
 // The worst class that a new request may have just now.
@@ -147,30 +167,48 @@ FetchClass FetchEngine::LowestAllowed() const {
       options_.requests_max > options_.requests_for_demand
           ? options_.requests_max - options_.requests_for_demand
           : 1;
-  size_t not_demand = 0;
-  size_t backfill_requests = 0;
-  uint64_t backfill_bytes = 0;
-  for (const auto& transfer : transfers_) {
-    const FetchClass fetch_class = transfer->fetch_class();
-    not_demand += fetch_class != FetchClass::kDemand;
-    if (fetch_class == FetchClass::kBackfill) {
-      ++backfill_requests;
-      backfill_bytes += transfer->size();
-    }
-  }
+  const auto not_demand =
+      std::count_if(transfers_.begin(), transfers_.end(), [](const auto& it) {
+        return it->fetch_class() != FetchClass::kDemand;
+      });
   if (not_demand >= others) return FetchClass::kDemand;
-  const bool backfill = !backfill_paused_ && Now() >= backfill_not_before_ &&
-                        backfill_requests < options_.backfill_requests_max &&
-                        backfill_bytes < options_.backfill_bytes_max;
-  return backfill ? FetchClass::kBackfill : FetchClass::kReadAhead;
+  if (!Fits(window_.bytes(), RequestBytes())) return FetchClass::kDemand;
+  const uint64_t gentle = window_.gentle_bytes();
+  const bool in_the_way = IsGentle() && !Fits(gentle, gentle / kGentleRequests);
+  return in_the_way ? FetchClass::kReadAhead : LowestWanted();
+}
+
+// Somebody who has just waited will soon wait again.
+bool FetchEngine::IsGentle() const {
+  return last_demand_ && Now() - *last_demand_ < kRecently;
+}
+
+bool FetchEngine::Fits(uint64_t window, uint64_t request) const {
+  const uint64_t bytes = BytesUnderWay();
+  return bytes == 0 || bytes + request <= window;
+}
+
+uint64_t FetchEngine::BytesUnderWay() const {
+  uint64_t bytes = 0;
+  for (const auto& transfer : transfers_) bytes += transfer->remaining();
+  return bytes;
+}
+
+uint64_t FetchEngine::RequestBytes() const {
+  const uint64_t window = window_.bytes();
+  const uint64_t part =
+      std::max(window / kRequestsOfWindow,
+               std::min(window / kRequestsOfSmallWindow, kRequestBytesMin));
+  return std::min(options_.limits.batch_bytes, part);
 }
 
 bool FetchEngine::StartOne(size_t server, FetchClass lowest) {
   const Duration now = Now();
   FetchLimits limits = options_.limits;
-  // At a low rate, requests of half a second at most.
-  if (lowest == FetchClass::kBackfill && backfill_rate_ > 0) {
-    limits.batch_bytes = std::min(limits.batch_bytes, backfill_rate_ / 2);
+  limits.batch_bytes = RequestBytes();
+  if (IsGentle() && !queue_.Has(FetchClass::kReadAhead)) {  // backfill
+    limits.batch_bytes = std::min(limits.batch_bytes,
+                                  window_.gentle_bytes() / kGentleRequests);
   }
   auto batch = queue_.Take(now, lowest, limits);
   if (!batch) return false;
@@ -184,13 +222,6 @@ bool FetchEngine::StartOne(size_t server, FetchClass lowest) {
   request.server = server;
   request.pack_bytes = pack.size_bytes;
   request.past_caches = first.corrupt;
-  if (batch->fetch_class == FetchClass::kBackfill && backfill_rate_ > 0) {
-    const double seconds = static_cast<double>(batch->end() - batch->begin()) /
-                           static_cast<double>(backfill_rate_);
-    backfill_not_before_ = std::max(now, backfill_not_before_) +
-                           std::chrono::duration_cast<Duration>(
-                               std::chrono::duration<double>(seconds));
-  }
   request.batch = std::move(*batch);
 
   // A new handle each time: libcurl 7.88 keeps a pointer to the last header of
@@ -209,10 +240,11 @@ bool FetchEngine::StartOne(size_t server, FetchClass lowest) {
 
 void FetchEngine::HoldBackfill() {
   const Duration now = Now();
+  const Duration patience = options_.patience + 4 * window_.round_trip();
   const bool demand =
-      queue_.HasDue(now, FetchClass::kDemand) ||
-      std::any_of(transfers_.begin(), transfers_.end(), [](const auto& it) {
-        return it->fetch_class() == FetchClass::kDemand;
+      std::any_of(transfers_.begin(), transfers_.end(), [&](const auto& it) {
+        return it->fetch_class() == FetchClass::kDemand &&
+               now - it->started() > patience;
       });
   for (const auto& transfer : transfers_) {
     const bool hold =
@@ -222,8 +254,12 @@ void FetchEngine::HoldBackfill() {
 }
 
 void FetchEngine::CountReceived(HttpTransfer& transfer) {
+  if (const auto wait = transfer.TakeFirstByteWait()) {
+    window_.OnFirstByte(Now(), *wait);
+  }
   const uint64_t received = transfer.TakeReceived();
   if (received == 0) return;
+  window_.OnReceived(Now(), received, window_full_);
   const std::lock_guard lock(mutex_);
   statistics_.bytes_received += received;
 }
@@ -393,7 +429,6 @@ int FetchEngine::TimeoutMs() const {
       return 0;
     } else {
       if (const auto due = queue_.NextDue(now)) until(*due);
-      if (backfill_not_before_ > now) until(backfill_not_before_);
     }
   }
   if (options_.give_up_after && !queue_.empty()) until(next_give_up_check_);

@@ -13,6 +13,7 @@
 
 #include "blockmap/image/curl_handle.h"
 #include "blockmap/image/fetch_queue.h"
+#include "blockmap/image/fetch_window.h"
 #include "blockmap/image/frame_workers.h"
 #include "blockmap/image/http_transfer.h"
 #include "blockmap/image/server_list.h"
@@ -23,12 +24,13 @@ struct FetchOptions {
   std::vector<std::string> servers;  // packs/ lies below each; tried in order
   CurlSettings curl;
   FetchLimits limits;
-  unsigned requests_max = 8;  // at once
-  // Of these, so many are left for demand, ...
-  unsigned requests_for_demand = 2;
-  // ... and backfill has so few, which makes them large, with so many bytes.
-  unsigned backfill_requests_max = 4;
-  uint64_t backfill_bytes_max = 8 << 20;
+  FetchWindow::Options window;  // of everything but demand
+  unsigned requests_max = 16;    // at once
+  // Of these, so many are left for demand.
+  unsigned requests_for_demand = 4;
+  // A demand that waits longer than this, and four round trips, has the link
+  // for itself.
+  std::chrono::milliseconds patience{50};
   unsigned worker_count = 2;
   std::chrono::milliseconds stall_timeout{15000};
   // The longest pause after failures.
@@ -38,7 +40,12 @@ struct FetchOptions {
 };
 
 // Fetches frames: one thread that talks to the network (curl multi) and some
-// that decompress and check.  While a demand is wanted, backfill holds still.
+// that decompress and check.
+//
+// Demand is asked for at once.  Everything else keeps to a window, in requests
+// of a part of it, so that no queue stands in front of demand; while somebody
+// waits for demand, backfill keeps the queue shorter still, and gives way
+// altogether if that does not help.
 //
 // A frame fails alone (wrong digest, wrong reply) or with its server (no
 // answer); in both cases it is asked for again, from another server if there
@@ -62,7 +69,6 @@ class FetchEngine {
   // Any thread.
   void Fetch(const FrameKey& key, FetchClass fetch_class, uint64_t waiter);
   void Promote(const FrameKey& key, FetchClass fetch_class);
-  void SetBackfillRate(uint64_t bytes_per_second);  // 0: no limit
   void SetBackfillPaused(bool paused);
   FetchStatistics statistics() const;
 
@@ -79,8 +85,15 @@ class FetchEngine {
 
   // The network thread.
   void Run();
+  void NoteDemand();
   void StartTransfers();
+  bool IsUnderWay(FetchClass fetch_class) const;
+  FetchClass LowestWanted() const;
   FetchClass LowestAllowed() const;
+  uint64_t BytesUnderWay() const;
+  bool IsGentle() const;
+  bool Fits(uint64_t window, uint64_t request) const;
+  uint64_t RequestBytes() const;
   bool StartOne(size_t server, FetchClass lowest);
   void HoldBackfill();
   void CollectFinished();
@@ -113,9 +126,10 @@ class FetchEngine {
   ServerList servers_;
   FetchQueue queue_;
   Transfers transfers_;
-  uint64_t backfill_rate_ = 0;
+  FetchWindow window_;
+  bool window_full_ = false;
   bool backfill_paused_ = false;
-  Duration backfill_not_before_{0};  // by the rate
+  std::optional<Duration> last_demand_;
   Duration next_give_up_check_{0};
 
   std::unique_ptr<FrameWorkers> workers_;

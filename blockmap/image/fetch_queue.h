@@ -81,6 +81,10 @@ class FetchQueue {
       const std::function<bool(const WantedFrame&)>& expired);
   // Is a frame of this class or a better one due?
   bool HasDue(Duration now, FetchClass lowest) const;
+  // Does a frame of this class or a better one wait, due or not?
+  bool Has(FetchClass lowest) const {
+    return !ranks_.empty() && std::get<0>(*ranks_.begin()) <= lowest;
+  }
   bool empty() const { return frames_.empty(); }
   size_t size() const { return frames_.size(); }
 

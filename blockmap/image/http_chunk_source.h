@@ -17,7 +17,7 @@ namespace bootstream {
 //
 // Neighbours in one pack become one Range request, and each chunk is handed on
 // as soon as it has arrived.  Demand goes first: it has requests of its own,
-// and backfill holds still for it.
+// and backfill keeps out of its way.
 class HttpChunkSource final : public ChunkSource {
  public:
   // `options.servers` come after the URLs that the manifest names; with
@@ -34,11 +34,7 @@ class HttpChunkSource final : public ChunkSource {
   void Promote(ImageChunk chunk, FetchClass fetch_class) override;
   FetchStatistics statistics() const override { return engine_->statistics(); }
 
-  // Backfill begins no new request while paused, and not more than so many
-  // bytes a second; 0: as many as it can.
-  void SetBackfillRate(uint64_t bytes_per_second) {
-    engine_->SetBackfillRate(bytes_per_second);
-  }
+  // Backfill begins no new request while paused.
   void SetBackfillPaused(bool paused) { engine_->SetBackfillPaused(paused); }
 
  private:

@@ -47,6 +47,7 @@ HttpTransfer::HttpTransfer(CurlHandle easy, Request request,
       on_frame_(std::move(on_frame)),
       begin_(request_.batch.begin()),
       end_(request_.batch.end()),
+      started_(now),
       now_(now),
       last_activity_(now) {
   CURL* const it = easy_.get();
@@ -94,6 +95,7 @@ size_t HttpTransfer::OnBody(char* data, size_t size, size_t count, void* self) {
 }
 
 bool HttpTransfer::Header(std::string_view line) {
+  if (header_bytes_ == 0) NoteFirstByte();
   Heard(line.size());
   header_bytes_ += line.size();
   if (header_bytes_ > kHeaderBytesMax) return Refuse("endless headers");
@@ -107,6 +109,15 @@ bool HttpTransfer::Header(std::string_view line) {
     encoded_ = value != "identity";
   }
   return true;
+}
+
+void HttpTransfer::NoteFirstByte() {
+  curl_off_t sent_us = 0;
+  curl_off_t begun_us = 0;
+  curl_easy_getinfo(easy_.get(), CURLINFO_PRETRANSFER_TIME_T, &sent_us);
+  curl_easy_getinfo(easy_.get(), CURLINFO_STARTTRANSFER_TIME_T, &begun_us);
+  if (sent_us <= 0 || begun_us <= sent_us) return;
+  first_byte_wait_ = std::chrono::microseconds(begun_us - sent_us);
 }
 
 bool HttpTransfer::Refuse(std::string why) {

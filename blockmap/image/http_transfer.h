@@ -1,12 +1,15 @@
 #ifndef BLOCKMAP_IMAGE_HTTP_TRANSFER_H_
 #define BLOCKMAP_IMAGE_HTTP_TRANSFER_H_
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "blockmap/base/executor.h"
@@ -71,13 +74,23 @@ class HttpTransfer {
   FetchClass fetch_class() const { return request_.batch.fetch_class; }
   size_t server() const { return request_.server; }
   uint64_t size() const { return end_ - begin_; }
+  Executor::Duration started() const { return started_; }
+  // Bytes asked for that have not come.
+  uint64_t remaining() const {
+    return end_ - std::clamp(position_, begin_, end_);
+  }
   // Bytes of bodies since the last call.
   uint64_t TakeReceived() { return std::exchange(received_, 0); }
+  // How long after the request the reply began, once.
+  std::optional<Executor::Duration> TakeFirstByteWait() {
+    return std::exchange(first_byte_wait_, std::nullopt);
+  }
 
  private:
   static size_t OnHeader(char* data, size_t size, size_t count, void* self);
   static size_t OnBody(char* data, size_t size, size_t count, void* self);
   bool Header(std::string_view line);
+  void NoteFirstByte();
   void Heard(size_t bytes);
   size_t Body(std::span<const std::byte> data);
   // Is the reply one whose body we want?  Sets position_.
@@ -105,6 +118,8 @@ class HttpTransfer {
   size_t next_ = 0;  // frame being filled
   std::vector<std::byte> current_;
   std::array<char, CURL_ERROR_SIZE> detail_{};
+  std::optional<Executor::Duration> first_byte_wait_;
+  const Executor::Duration started_;
   size_t heard_ = 0;  // bytes since last_activity_
   Executor::Duration now_;
   Executor::Duration last_activity_;

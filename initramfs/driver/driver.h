@@ -39,7 +39,7 @@ struct DriverOptions {
   bool read_only = false;
   std::chrono::milliseconds stall_timeout{15000};
   std::chrono::milliseconds back_off_max = kBackOffMax;
-  uint64_t read_ahead_bytes = uint64_t{16} << 20;
+  uint64_t read_ahead_bytes = uint64_t{64} << 20;
   Prefetch::Options prefetch;
   Backfill::Options backfill;
   BootHealth::Options health;

@@ -117,7 +117,7 @@ class StreamEngine final : public BlockService {
   // A disk that is so far behind is waited for.
   static constexpr uint64_t kUnstoredBytesMax = uint64_t{16} << 20;
   // With more downloads than these under way nothing is read ahead.
-  static constexpr size_t kFlightsMax = 256;
+  static constexpr size_t kFlightsMax = 640;
 
   // A download under way and all who wait for it.
   struct Flight {

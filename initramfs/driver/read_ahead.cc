@@ -23,11 +23,13 @@ std::optional<ChunkExtent> ReadAhead::Note(uint64_t first, uint64_t last) {
   stream->next = last + 1;
   stream->fetched = std::max(stream->fetched, stream->next);
   if (stream->window == 0) {
-    stream->window = std::min(kWindowMin, window_max_);
-  } else if (stream->fetched - stream->next > stream->window / 2) {
+    const uint64_t request = last - first + 1;
+    stream->window = std::min(std::max(kWindowMin, 2 * request), window_max_);
+  } else if (stream->fetched - stream->next > stream->window / 4 * 3) {
     return std::nullopt;  // enough is under way
   } else {
-    stream->window = std::min(stream->window * 2, window_max_);
+    const bool small = stream->window < window_max_ / 16;
+    stream->window = std::min(stream->window * (small ? 4 : 2), window_max_);
   }
   const uint64_t until = stream->next + stream->window;
   const uint64_t from = std::exchange(stream->fetched, until);
