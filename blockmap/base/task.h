@@ -191,6 +191,7 @@ class UnderWay {
   ~UnderWay() { assert(count_ == 0); }
 
   Guard Begin() { return Guard(*this); }
+  bool none() const { return count_ == 0; }
   // Whoever ended last is still on the stack when this goes on.
   Task<void> Ended() {
     while (count_ > 0) {

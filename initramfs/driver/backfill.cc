@@ -31,14 +31,18 @@ Backfill::Backfill(Executor& executor, StreamEngine& engine, MapStore& store,
       engine_(engine),
       store_(store),
       options_(options),
-      limit_(options.bytes_per_second) {}
+      limit_(options.bytes_per_second),
+      yield_(executor, [&engine] { return engine.disk_in_use(); },
+             options.yield) {}
 
 void Backfill::Start() {
   MakeOrder();
   if (!options_.start_paused) {
     Resume();
+    begins_at_ = executor_.Now() + options_.start_jitter;
   } else if (options_.resume_after > Executor::Duration(0)) {
-    executor_.PostAfter(options_.resume_after, [this] { Resume(); });
+    executor_.PostAfter(options_.resume_after + options_.start_jitter,
+                        [this] { Resume(); });
   }
   Spawn(Run());
 }
@@ -57,6 +61,7 @@ void Backfill::Resume() {
 
 Task<void> Backfill::Stop() {
   stopped_ = true;
+  yield_.Stop();
   if (!resumed_->is_set()) resumed_->Set();
   co_await declaring_.Ended();
 }
@@ -94,6 +99,8 @@ void Backfill::MakeOrder() {
 Task<void> Backfill::Run() {
   co_await *resumed_;
   if (auto s = co_await AuditBootSet(); !s) failure_ = s.error().message;
+  const Executor::Duration now = executor_.Now();
+  if (begins_at_ > now) co_await executor_.Sleep(begins_at_ - now);
   while (!stopped_ && state_ != State::kRegionFull) {
     next_ = 0;
     uint32_t running = options_.parallel_fetches;
@@ -133,6 +140,7 @@ Task<void> Backfill::Worker(Event& all_done, uint32_t& running) {
 
 Task<void> Backfill::WaitForTurn(uint64_t bytes) {
   while (state_ == State::kPaused && !stopped_) co_await *resumed_;
+  co_await yield_.Turn();
   if (limit_ == 0) co_return;
   const auto cost = std::chrono::nanoseconds(
       static_cast<int64_t>(static_cast<double>(bytes) * 1e9 /

@@ -8,22 +8,28 @@
 
 #include "blockmap/base/executor.h"
 #include "blockmap/base/task.h"
+#include "initramfs/driver/disk_yield.h"
 #include "initramfs/driver/engine.h"
 
 namespace bootstream {
 
 // Brings in, behind the user's back, what nobody has read yet: the traced reads
 // of a boot in their order, then everything in the order of the packs, so that
-// requests are long.  When every chunk is there it says so durably
-// (Phase::kComplete).  One thread, the executor's.
+// requests are long.  While others keep the disk busy it gives way.  When every
+// chunk is there it says so durably (Phase::kComplete).  One thread, the
+// executor's.
 class Backfill {
  public:
   struct Options {
     bool start_paused = false;
     // A paused start resumes by itself after this long; zero: never.
     Executor::Duration resume_after{0};
+    // Where nobody has told it to begin, it begins so much later: of many
+    // machines that are switched on at once each has its own.
+    Executor::Duration start_jitter{0};
     uint64_t bytes_per_second = 0;  // compressed; 0: no limit
     uint32_t parallel_fetches = 48;
+    DiskYield::Options yield = {};
   };
   enum class State : uint8_t { kPaused, kRunning, kRegionFull, kComplete };
 
@@ -51,7 +57,7 @@ class Backfill {
   Task<Status> AuditBootSet();
   Task<Status> DeclareComplete();
   void MakeOrder();
-  // Waits while paused and while the rate is used up.
+  // Waits while paused, while the disk is busy, and while the rate is used up.
   Task<void> WaitForTurn(uint64_t bytes);
 
   Executor& executor_;
@@ -61,7 +67,9 @@ class Backfill {
   State state_ = State::kPaused;
   bool stopped_ = false;
   uint64_t limit_;
+  DiskYield yield_;
   std::unique_ptr<Event> resumed_ = std::make_unique<Event>();
+  Executor::Duration begins_at_{0};
   Executor::Duration rate_free_at_{0};
   std::vector<ImageChunk> order_;
   size_t next_ = 0;

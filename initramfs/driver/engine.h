@@ -110,6 +110,8 @@ class StreamEngine final : public BlockService {
   // When the oldest demand that has no answer yet began to wait; none waits:
   // nullopt.
   std::optional<Executor::Duration> waiting_since() const;
+  // Whether somebody's read or write is at the disk just now.
+  bool disk_in_use() const { return !at_disk_.none(); }
   const MapStore& store() const { return store_; }
   const Manifest& manifest() const { return *manifest_; }
 
@@ -229,6 +231,7 @@ class StreamEngine final : public BlockService {
   std::unordered_set<ImageChunk> reopened_;
   bool commit_scheduled_ = false;
   UnderWay in_background_;  // but for downloads
+  UnderWay at_disk_;        // reads and writes of others
   EngineStatistics statistics_;
   // Set false by the destructor: timers that fire later do nothing.
   std::shared_ptr<bool> alive_;

@@ -52,6 +52,7 @@ Task<Status> StreamEngine::ReadPiece(Piece piece, std::span<std::byte> out) {
   const bool local = state.location.on_disk() && (wanted & ~state.valid) == 0;
   Status status = OkStatus();
   if (local && Direct(piece.begin, out)) {
+    const auto mark = at_disk_.Begin();
     status = co_await device_.Read(
         DiskOffset(state.location.chunk()) + piece.begin, out);
   } else {
@@ -102,6 +103,7 @@ Task<Status> StreamEngine::ReadLocal(Piece piece, const ChunkState& state,
 }
 
 Task<Status> StreamEngine::ReadDisk(uint64_t offset, std::span<std::byte> out) {
+  const auto mark = at_disk_.Begin();
   if (Direct(offset, out)) co_return co_await device_.Read(offset, out);
   const uint64_t start = offset / kSectorBytes * kSectorBytes;
   const uint64_t end =

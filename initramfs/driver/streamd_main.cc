@@ -10,6 +10,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <random>
 #include <string>
 #include <thread>
 
@@ -41,7 +42,14 @@ struct Options {
   std::string root;
   bool backfill_paused = false;
   uint64_t resume_after_seconds = 0;
+  uint64_t start_jitter_seconds = 0;
 };
+
+std::chrono::milliseconds RandomUpTo(std::chrono::milliseconds longest) {
+  std::random_device random;
+  using Draw = std::uniform_int_distribution<int64_t>;
+  return std::chrono::milliseconds(Draw(0, longest.count())(random));
+}
 
 std::string Sentence(const Error& error) {
   return "streamd: " + error.message;
@@ -274,6 +282,8 @@ int Run(Options options, char** argv) {
   options.driver.backfill.start_paused = options.backfill_paused;
   options.driver.backfill.resume_after =
       std::chrono::seconds(options.resume_after_seconds);
+  options.driver.backfill.start_jitter =
+      RandomUpTo(std::chrono::seconds(options.start_jitter_seconds));
   if (!options.keep && !options.takeover && !options.daemonize) {
     return Work(options, FdStore());
   }
@@ -393,6 +403,14 @@ int Main(int argc, char** argv) {
   run->add_option("--resume-after", options.resume_after_seconds,
                   "Seconds after which a paused backfill resumes by itself; "
                   "0: never");
+  run->add_option("--start-jitter", options.start_jitter_seconds,
+                  "A backfill that begins or resumes by itself does so up to so "
+                  "many seconds later, at random");
+  run->add_option("--yield-at", driver.backfill.yield.busy_percent,
+                  "Backfill gives way while reads and writes keep the disk busy "
+                  "for so many percent of the time; 0: never")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 100));
   run->add_flag("--no-prefetch", driver.prefetch.off,
                 "Do not fetch what the watched boot of this image has read "
                 "before it is read");

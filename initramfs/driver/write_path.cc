@@ -190,6 +190,7 @@ Task<Status> StreamEngine::WriteEdge(ImageChunk chunk, const ChunkState& state,
 
 Task<Status> StreamEngine::WriteDisk(uint64_t offset,
                                      std::span<const std::byte> data) {
+  const auto mark = at_disk_.Begin();
   if (reinterpret_cast<uintptr_t>(data.data()) % kSectorBytes == 0) {
     co_return co_await device_.Write(offset, data);
   }

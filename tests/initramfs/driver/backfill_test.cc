@@ -1,0 +1,102 @@
+#include "initramfs/driver/backfill.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+
+#include "tests/support/engine_rig.h"
+
+namespace bootstream {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class BackfillTest : public testing::Test {
+ protected:
+  ~BackfillTest() override {
+    if (!backfill_) return;
+    Spawn(backfill_->Stop());
+    while (rig_.executor().RunNextTimer()) {
+    }
+  }
+  void Begin(Backfill::Options options) {
+    backfill_ = std::make_unique<Backfill>(rig_.executor(), rig_.engine(),
+                                           rig_.store(), options);
+    backfill_->Start();
+    rig_.executor().RunReady();
+  }
+  size_t fetches() const { return rig_.source().fetches().size(); }
+  size_t FetchedIn(milliseconds time) {
+    const size_t before = fetches();
+    rig_.executor().Advance(time);
+    return fetches() - before;
+  }
+
+  mutable EngineRig rig_;
+  std::unique_ptr<Backfill> backfill_;
+};
+
+TEST_F(BackfillTest, BringsEverythingAndSaysSo) {
+  Begin({});
+  rig_.executor().Advance(seconds(1));
+  EXPECT_EQ(backfill_->state(), Backfill::State::kComplete);
+  EXPECT_EQ(rig_.store().superblock().phase, Phase::kComplete);
+  for (uint64_t chunk = 0; chunk < EngineRig::kImageChunks; ++chunk) {
+    EXPECT_FALSE(rig_.engine().IsMissing(ImageChunk{chunk})) << chunk;
+  }
+}
+
+TEST_F(BackfillTest, BeginsLaterByItsJitter) {
+  Begin({.start_jitter = seconds(30)});
+  EXPECT_EQ(backfill_->state(), Backfill::State::kRunning);
+  EXPECT_EQ(FetchedIn(milliseconds(29'999)), 0U);
+  EXPECT_GT(FetchedIn(milliseconds(1)), 0U);
+}
+
+TEST_F(BackfillTest, DemandIsNeverLate) {
+  Begin({.start_jitter = seconds(30)});
+  rig_.Read(3 * EngineRig::kChunk, 4096);
+  EXPECT_EQ(fetches(), 1U);
+}
+
+TEST_F(BackfillTest, ResumesByItselfWithItsJitter) {
+  Begin({.start_paused = true,
+         .resume_after = seconds(600),
+         .start_jitter = seconds(30)});
+  EXPECT_EQ(FetchedIn(milliseconds(629'999)), 0U);
+  EXPECT_GT(FetchedIn(milliseconds(1)), 0U);
+}
+
+TEST_F(BackfillTest, BeginsAtOnceWhenToldTo) {
+  Begin({.start_paused = true, .start_jitter = seconds(30)});
+  backfill_->Resume();
+  EXPECT_GT(FetchedIn(milliseconds(1)), 0U);
+}
+
+TEST_F(BackfillTest, KeepsToItsLimit) {
+  Begin({.start_paused = true, .parallel_fetches = 4});
+  const ChunkEntry* entry = rig_.engine().manifest().Find(ImageChunk{0});
+  ASSERT_NE(entry, nullptr);
+  backfill_->SetLimit(4 * uint64_t{entry->packed_bytes});
+  backfill_->Resume();
+  const size_t in_a_second = FetchedIn(milliseconds(1000));
+  EXPECT_GE(in_a_second, 4U);
+  EXPECT_LE(in_a_second, 6U);
+  EXPECT_LE(FetchedIn(milliseconds(1000)), 5U);
+  backfill_->SetLimit(0);
+  EXPECT_GT(FetchedIn(milliseconds(2000)), 12U);
+}
+
+TEST_F(BackfillTest, PausesAndGoesOn) {
+  Begin({.start_paused = true});
+  rig_.source().Hold();
+  EXPECT_EQ(FetchedIn(milliseconds(1000)), 0U);
+  backfill_->Resume();
+  EXPECT_GT(FetchedIn(milliseconds(1)), 0U);
+  rig_.source().Release();
+}
+
+}  // namespace
+}  // namespace bootstream
