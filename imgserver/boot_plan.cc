@@ -65,10 +65,10 @@ std::vector<ChunkExtent> PinnedChunks(const Grid& grid,
   return pinned;
 }
 
-// What was read after the take-over for the first time.
-std::vector<PrefetchEntry> Prefetch(const Grid& grid, const BootTrace& trace,
-                                    size_t take_over, ChunkOrder seen) {
-  std::vector<PrefetchEntry> entries;
+// Adds what was read from the take-over on, and is not in `seen`.
+void AddPrefetch(const Grid& grid, const BootTrace& trace, size_t take_over,
+                 ChunkOrder& seen, std::vector<PrefetchEntry>& entries) {
+  if (take_over >= trace.reads.size()) return;
   const uint64_t began = trace.reads[take_over].ms;
   for (size_t i = take_over; i < trace.reads.size(); ++i) {
     const TraceRead& read = trace.reads[i];
@@ -86,7 +86,6 @@ std::vector<PrefetchEntry> Prefetch(const Grid& grid, const BootTrace& trace,
       }
     }
   }
-  return entries;
 }
 
 Status CheckTrace(const Grid& grid, const BootTrace& trace) {
@@ -99,10 +98,20 @@ Status CheckTrace(const Grid& grid, const BootTrace& trace) {
   return OkStatus();
 }
 
+Status CheckMachineTrace(const Grid& grid, const BootTrace& trace) {
+  if (trace.firmware != kFromStreamed) {
+    return Error{ErrorCode::kInvalid,
+                 "a machine's trace is made by 'streamctl trace'; what "
+                 "'imgtool trace' has watched goes to --trace"};
+  }
+  return CheckTrace(grid, trace);
+}
+
 }  // namespace
 
 Result<BootPlan> PlanBoot(const Grid& grid, const ImageLayout& layout,
-                          const std::optional<BootTrace>& trace) {
+                          const std::optional<BootTrace>& trace,
+                          const std::vector<BootTrace>& machines) {
   ChunkOrder order(grid.chunk_count());
   size_t take_over = 0;
   if (trace) {
@@ -130,7 +139,13 @@ Result<BootPlan> PlanBoot(const Grid& grid, const ImageLayout& layout,
   plan.boot_set = order.extents();
   plan.boot_chunk_count = order.count();
   plan.pinned = PinnedChunks(grid, layout.pinned);
-  if (trace) plan.prefetch = Prefetch(grid, *trace, take_over, order);
+  if (trace) AddPrefetch(grid, *trace, take_over, order, plan.prefetch);
+  for (const BootTrace& machine : machines) {
+    if (auto status = CheckMachineTrace(grid, machine); !status) {
+      return status.error();
+    }
+    AddPrefetch(grid, machine, 0, order, plan.prefetch);
+  }
   return plan;
 }
 

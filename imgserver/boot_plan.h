@@ -22,9 +22,12 @@ struct BootPlan {
 
 // The boot set is what the traced boot read up to the take-over, in that order,
 // then the tables and what `layout` says.  Without a trace only the latter.
+// `machines` are what streamed machines have read (kFromStreamed): it is wanted
+// too, behind what the watched boot has read.
 // kRefused: the trace has no take-over; kInvalid: it is of another disk.
 Result<BootPlan> PlanBoot(const Grid& grid, const ImageLayout& layout,
-                          const std::optional<BootTrace>& trace);
+                          const std::optional<BootTrace>& trace,
+                          const std::vector<BootTrace>& machines = {});
 
 }  // namespace bootstream
 

@@ -18,10 +18,14 @@ struct TraceRead {
   bool operator==(const TraceRead&) const = default;
 };
 
+// The `firmware` of what a machine has read over the streaming driver, from its
+// take-over on (streamctl trace).
+inline constexpr const char* kFromStreamed = "streamed";
+
 // Everything a machine read from its disk while it booted (imgserver/trace.md).
 struct BootTrace {
   uint64_t disk_bytes = 0;
-  std::string firmware;  // "uefi" or "bios"
+  std::string firmware;  // "uefi", "bios" or kFromStreamed
   std::vector<TraceRead> reads;
   bool operator==(const BootTrace&) const = default;
 };

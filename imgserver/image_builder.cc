@@ -19,14 +19,33 @@ namespace {
 
 constexpr uint64_t kTraceBytesMax = 256 << 20;
 
-Result<std::optional<BootTrace>> LoadTrace(const std::string& path) {
-  if (path.empty()) return std::optional<BootTrace>();
+Result<BootTrace> LoadTrace(const std::string& path) {
   const auto bytes = ReadWholeFile(path, kTraceBytesMax);
   if (!bytes) return bytes.error();
   auto trace = ParseTrace(
       std::string(reinterpret_cast<const char*>(bytes->data()), bytes->size()));
   if (!trace) return Annotate(trace.error(), path);
-  return std::optional(std::move(*trace));
+  return trace;
+}
+
+struct Traces {
+  std::optional<BootTrace> watched;
+  std::vector<BootTrace> machines;
+};
+
+Result<Traces> LoadTraces(const BuildOptions& options) {
+  Traces traces;
+  if (!options.trace_file.empty()) {
+    auto trace = LoadTrace(options.trace_file);
+    if (!trace) return trace.error();
+    traces.watched = std::move(*trace);
+  }
+  for (const std::string& path : options.machine_trace_files) {
+    auto trace = LoadTrace(path);
+    if (!trace) return trace.error();
+    traces.machines.push_back(std::move(*trace));
+  }
+  return traces;
 }
 
 // Chunks that may hold data, in the order in which packs hold them: boot set,
@@ -206,16 +225,16 @@ Status Builder::PackChunks(const DiskImage& image, const BootPlan& plan,
 Result<ManifestContent> Builder::Prepare(const DiskImage& image,
                                          PackWriter& writer) {
   const Grid grid{options_.chunk_bytes, image.size_bytes()};
-  const auto trace = LoadTrace(options_.trace_file);
-  if (!trace) return trace.error();
-  if (!*trace) {
+  const auto traces = LoadTraces(options_);
+  if (!traces) return traces.error();
+  if (!traces->watched) {
     report_.warnings.push_back(
         "the boot was not watched: without --trace the boot set is only the "
-        "partition tables, the ESP and /boot, and nothing is fetched ahead");
+        "partition tables, the ESP and /boot");
   }
   const auto layout = ReadLayout(image, grid, options_.boot_partition);
   if (!layout) return layout.error();
-  const auto plan = PlanBoot(grid, *layout, *trace);
+  const auto plan = PlanBoot(grid, *layout, traces->watched, traces->machines);
   if (!plan) return plan.error();
   ManifestContent content;
   content.name = options_.name;

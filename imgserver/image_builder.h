@@ -19,6 +19,8 @@ struct BuildOptions {
   std::string repository;
   std::string key_file;    // private
   std::string trace_file;  // empty: the boot was not watched
+  // What machines have read (streamctl trace).
+  std::vector<std::string> machine_trace_files;
   std::string kernel_command_line;
   std::vector<std::string> base_urls;
   std::optional<uint32_t> boot_partition;

@@ -134,6 +134,10 @@ CLI::App* AddBuild(CLI::App& app, BuildOptions& options, bool& json) {
       ->required();
   it->add_option("--trace", options.trace_file,
                  "The watched boot (imgtool trace)");
+  it->add_option("--machine-trace", options.machine_trace_files,
+                 "What a machine has read of an earlier build of this disk "
+                 "(streamctl trace): is fetched ahead too; may be repeated")
+      ->take_all();
   it->add_option("--boot-partition", options.boot_partition,
                  "Number of the /boot partition, if it is not found");
   it->add_option("--kernel-command-line", options.kernel_command_line,

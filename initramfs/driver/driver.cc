@@ -385,6 +385,7 @@ Task<json> StreamDriver::Handle(json request) {
   if (command == "dirty") {
     co_return json{{"extents", DirtyExtents(*engine_)}};
   }
+  if (command == "trace") co_return Trace();
   if (command == "backfill") co_return SteerBackfill(request);
   if (command == "check") co_return StartCheck(request);
   if (command == "rollback") co_return co_await WishRollback();
@@ -396,6 +397,18 @@ Task<json> StreamDriver::Handle(json request) {
     co_return json::object();
   }
   co_return ControlError("unknown command '" + command + "'");
+}
+
+json StreamDriver::Trace() const {
+  const Grid& grid = engine_->manifest().grid();
+  json reads = json::array();
+  for (const PrefetchEntry& run : engine_->first_reads().runs()) {
+    const uint64_t begin = grid.offset_of(run.first);
+    const uint64_t end = std::min(
+        grid.size_bytes, begin + run.count * uint64_t{grid.chunk_bytes});
+    reads.push_back({run.time_ms, begin, end - begin});
+  }
+  return {{"disk_bytes", grid.size_bytes}, {"reads", std::move(reads)}};
 }
 
 json StreamDriver::StartCheck(const json& request) {

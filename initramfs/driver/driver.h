@@ -82,6 +82,7 @@ class StreamDriver {
   Status ChooseFrontend();
   std::unique_ptr<Frontend> MakeFrontend();
   Task<nlohmann::json> Handle(nlohmann::json request);
+  nlohmann::json Trace() const;
   nlohmann::json StartCheck(const nlohmann::json& request);
   nlohmann::json SteerBackfill(const nlohmann::json& request);
   Task<nlohmann::json> WishRollback();

@@ -17,6 +17,7 @@ StreamEngine::StreamEngine(Executor& executor, BlockDevice& device,
       options_(std::move(options)),
       grid_(manifest_->grid()),
       read_ahead_(options_.read_ahead_bytes / grid_.chunk_bytes),
+      first_reads_(grid_.chunk_count(), executor_.Now()),
       alive_(std::make_shared<bool>(true)) {}
 
 StreamEngine::~StreamEngine() { *alive_ = false; }
@@ -62,6 +63,7 @@ std::optional<StreamEngine::Piece> StreamEngine::OnlyPiece(
 
 Task<Status> StreamEngine::Read(uint64_t offset, std::span<std::byte> out) {
   ++statistics_.reads;
+  NoteRead(offset, out.size());
   if (options_.read_ahead_bytes != 0) FetchAhead(offset, out.size());
   const auto piece = OnlyPiece(offset, out.size());
   return piece ? ReadPiece(*piece, out) : ReadPieces(offset, out);

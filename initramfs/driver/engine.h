@@ -18,6 +18,7 @@
 #include "blockmap/image/manifest.h"
 #include "blockmap/map/map_store.h"
 #include "initramfs/driver/chunk_locks.h"
+#include "initramfs/driver/first_reads.h"
 #include "initramfs/driver/read_ahead.h"
 
 namespace bootstream {
@@ -106,6 +107,8 @@ class StreamEngine final : public BlockService {
   // audit, check or commit of our own.  Requests of others are theirs to end.
   Task<Status> Drain();
 
+  // What was asked for, by whoever reads the device, since the start.
+  const FirstReads& first_reads() const { return first_reads_; }
   const EngineStatistics& statistics() const { return statistics_; }
   // When the oldest demand that has no answer yet began to wait; none waits:
   // nullopt.
@@ -149,6 +152,7 @@ class StreamEngine final : public BlockService {
   }
 
   // read_path.cc
+  void NoteRead(uint64_t offset, uint64_t size);
   void FetchAhead(uint64_t offset, uint64_t size);
   Task<Status> ReadPieces(uint64_t offset, std::span<std::byte> out);
   Task<Status> ReadPiece(Piece piece, std::span<std::byte> out);
@@ -222,6 +226,7 @@ class StreamEngine final : public BlockService {
   // Of downloads that have arrived and are on their way to the disk.
   uint64_t unstored_bytes_ = 0;
   ReadAhead read_ahead_;
+  FirstReads first_reads_;
   ImageChunk evict_cursor_;
   AsyncSharedMutex table_mutex_;  // writes to the first sectors
   // Places that did not take what was written to them, kept from being used

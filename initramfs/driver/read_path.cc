@@ -13,6 +13,14 @@ bool Direct(uint64_t offset, std::span<const std::byte> data) {
 
 }  // namespace
 
+void StreamEngine::NoteRead(uint64_t offset, uint64_t size) {
+  if (size == 0) return;
+  const uint64_t first = offset / grid_.chunk_bytes;
+  const uint64_t last = (offset + size - 1) / grid_.chunk_bytes;
+  if (first_reads_.Knows(first, last)) return;
+  first_reads_.Add(first, last, executor_.Now());
+}
+
 // Before the read itself is looked at: neighbours become one request.
 void StreamEngine::FetchAhead(uint64_t offset, uint64_t size) {
   const bool pointless = size == 0 || options_.read_only ||

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <span>
 #include <string>
 
+#include "blockmap/base/file_util.h"
 #include "initramfs/driver/control_client.h"
 
 namespace bootstream {
@@ -23,6 +25,7 @@ struct Options {
   std::string rate;
   std::string wait_for;
   std::string check_scope = "all";
+  std::string trace_out;
 };
 
 int Fail(const Error& error) {
@@ -230,6 +233,41 @@ int Check(ControlClient& client, const Options& options) {
   }
 }
 
+// The reply to "trace" in the format of imgserver/trace.md.
+std::string FormatTrace(const json& reply) {
+  nlohmann::ordered_json header = {{"format", "bootstream-trace 1"},
+                                   {"disk_bytes", reply.at("disk_bytes")},
+                                   {"firmware", "streamed"}};
+  std::string text = header.dump() + "\n";
+  for (const json& read : reply.at("reads")) {
+    const nlohmann::ordered_json line = {{"ms", read.at(0)},
+                                         {"offset", read.at(1)},
+                                         {"size", read.at(2)}};
+    text += line.dump() + "\n";
+  }
+  return text;
+}
+
+int Trace(ControlClient& client, const Options& options) {
+  const auto reply = client.Ask({{"command", "trace"}});
+  if (!reply) return Fail(reply.error());
+  std::string text;
+  try {
+    text = FormatTrace(*reply);
+  } catch (const json::exception&) {
+    return Fail({ErrorCode::kUnsupported,
+                 "the driver's trace is not what this streamctl knows"});
+  }
+  if (options.trace_out.empty()) {
+    std::cout << text << std::flush;
+    return 0;
+  }
+  const auto written =
+      WriteFileDurably(options.trace_out, std::as_bytes(std::span(text)), 0644,
+                       IfExists::kReplace);
+  return written ? 0 : Fail(written.error());
+}
+
 int PrintDirty(ControlClient& client) {
   const auto reply = client.Ask({{"command", "dirty"}});
   if (!reply) return Fail(reply.error());
@@ -264,6 +302,11 @@ int Main(int argc, char** argv) {
   auto* dirty = app.add_subcommand(
       "dirty", "Bytes of the image that may differ from it, as JSON "
                "[[offset, size], ...]");
+  auto* trace = app.add_subcommand(
+      "trace", "What has been read since the driver's start, in order, for "
+               "'imgtool build --machine-trace'");
+  trace->add_option("--out", options.trace_out, "File for it, instead of the "
+                                                "standard output");
   auto* healthy = app.add_subcommand(
       "healthy", "Report that this system has come up as it should: from now "
                  "on nothing is rolled back by itself");
@@ -292,6 +335,7 @@ int Main(int argc, char** argv) {
     return Simple(*client, {{"command", "wait"}, {"for", options.wait_for}});
   }
   if (*dirty) return PrintDirty(*client);
+  if (*trace) return Trace(*client, options);
   if (*healthy) return Simple(*client, {{"command", "healthy"}});
   if (*check) return Check(*client, options);
   if (*rollback) return Rollback(*client, options);

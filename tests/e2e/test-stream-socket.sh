@@ -20,6 +20,14 @@ control status >"$work/status" || die "status"
 [ "$(control status --json | jq .engine.demand_misses_stored_in_region)" -gt 0 ] ||
   die "no miss was stored in the region"
 
+# What was read is what the next build fetches ahead.
+control trace --out "$work/machine.trace" || die "trace"
+"$imgtool" build --disk "$work/target.img" --name desk --version 2.0 \
+  --repo "$work/repo" --key "$work/office" --json \
+  --machine-trace "$work/machine.trace" >"$work/next" 2>"$work/build.log" ||
+  die "no build with a machine's trace"
+[ "$(jq .prefetch_chunks "$work/next")" -gt 0 ] || die "nothing is fetched ahead"
+
 # Written blocks are dirty, and come back after a restart without a server.
 qemu-io -f raw -c 'write -P 0x5a 60M 3M' "$uri" >"$work/qemu-io" ||
   die "write: $(cat "$work/qemu-io")"

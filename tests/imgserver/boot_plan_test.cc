@@ -70,6 +70,41 @@ TEST(BootPlanTest, PrefetchIsWhatIsReadFirstAfterTakeOver) {
   for (const auto& entry : plan->prefetch) EXPECT_NE(entry.first, 200U);
 }
 
+TEST(BootPlanTest, WhatMachinesHaveReadComesBehindTheWatchedBoot) {
+  const BootTrace machine{
+      kGrid.size_bytes,
+      kFromStreamed,
+      {{5, 300 * kChunk, kChunk}, {6, 500 * kChunk, 3 * kChunk}}};
+  const BootTrace another{
+      kGrid.size_bytes, kFromStreamed, {{5, 502 * kChunk, 2 * kChunk}}};
+  const auto plan = PlanBoot(kGrid, Layout(), Trace(), {machine, another});
+  ASSERT_TRUE(plan) << plan.error().message;
+  ASSERT_GE(plan->prefetch.size(), 3U);
+  const auto* last = &plan->prefetch.back();
+  EXPECT_EQ(last->first, 503U);
+  EXPECT_EQ(last->count, 1U);
+  --last;
+  EXPECT_EQ(last->first, 500U);
+  EXPECT_EQ(last->count, 3U);
+  --last;
+  EXPECT_EQ(last->first, 302U);
+}
+
+TEST(BootPlanTest, MachinesAloneGiveAPrefetchListToo) {
+  const BootTrace machine{
+      kGrid.size_bytes, kFromStreamed, {{5, 300 * kChunk, kChunk}}};
+  const auto plan = PlanBoot(kGrid, Layout(), std::nullopt, {machine});
+  ASSERT_TRUE(plan) << plan.error().message;
+  ASSERT_EQ(plan->prefetch.size(), 1U);
+  EXPECT_EQ(plan->prefetch[0].first, 300U);
+}
+
+TEST(BootPlanTest, WatchedBootsAreNoMachines) {
+  const auto plan = PlanBoot(kGrid, Layout(), std::nullopt, {Trace()});
+  ASSERT_FALSE(plan);
+  EXPECT_EQ(plan.error().code, ErrorCode::kInvalid);
+}
+
 TEST(BootPlanTest, WithoutTraceThereIsNoPrefetch) {
   const auto plan = PlanBoot(kGrid, Layout(), std::nullopt);
   EXPECT_TRUE(plan->prefetch.empty());
