@@ -42,12 +42,13 @@ void Backfill::Start() {
     begins_at_ = executor_.Now() + options_.start_jitter;
   } else if (options_.resume_after > Executor::Duration(0)) {
     executor_.PostAfter(options_.resume_after + options_.start_jitter,
-                        [this] { Resume(); });
+                        [this] { ResumeWhenQuiet(); });
   }
   Spawn(Run());
 }
 
 void Backfill::Pause() {
+  waits_for_quiet_ = false;
   if (state_ != State::kRunning) return;
   state_ = State::kPaused;
   resumed_ = std::make_unique<Event>();
@@ -56,7 +57,22 @@ void Backfill::Pause() {
 void Backfill::Resume() {
   if (state_ != State::kPaused || stopped_) return;
   state_ = State::kRunning;
+  waits_for_quiet_ = false;
   resumed_->Set();
+}
+
+void Backfill::ResumeWhenQuiet() {
+  if (waits_for_quiet_) return;
+  waits_for_quiet_ = true;
+  LookWhetherQuiet();
+}
+
+void Backfill::LookWhetherQuiet() {
+  if (!waits_for_quiet_ || state_ != State::kPaused || stopped_) return;
+  const auto quiet_at = engine_.first_reads().last_added() + options_.quiet;
+  const auto now = executor_.Now();
+  if (now >= quiet_at) return Resume();
+  executor_.PostAfter(quiet_at - now, [this] { LookWhetherQuiet(); });
 }
 
 Task<void> Backfill::Stop() {

@@ -22,11 +22,14 @@ class Backfill {
  public:
   struct Options {
     bool start_paused = false;
-    // A paused start resumes by itself after this long; zero: never.
+    // A paused start resumes by itself after this long, as soon as it is quiet;
+    // zero: never.
     Executor::Duration resume_after{0};
     // Where nobody has told it to begin, it begins so much later: of many
     // machines that are switched on at once each has its own.
     Executor::Duration start_jitter{0};
+    // Quiet is when for so long nothing was read that had not been read before.
+    Executor::Duration quiet = std::chrono::seconds(30);
     uint64_t bytes_per_second = 0;  // compressed; 0: no limit
     uint32_t parallel_fetches = 48;
     DiskYield::Options yield = {};
@@ -40,6 +43,8 @@ class Backfill {
   void Start();
   void Pause();
   void Resume();
+  // As soon as it is quiet, unless somebody says pause before that.
+  void ResumeWhenQuiet();
   void SetLimit(uint64_t bytes_per_second) { limit_ = bytes_per_second; }
   // Take up no new chunk, and wait until nothing but downloads is under way;
   // for the end of the program.
@@ -57,6 +62,7 @@ class Backfill {
   Task<Status> AuditBootSet();
   Task<Status> DeclareComplete();
   void MakeOrder();
+  void LookWhetherQuiet();
   // Waits while paused, while the disk is busy, and while the rate is used up.
   Task<void> WaitForTurn(uint64_t bytes);
 
@@ -66,6 +72,7 @@ class Backfill {
   Options options_;
   State state_ = State::kPaused;
   bool stopped_ = false;
+  bool waits_for_quiet_ = false;
   uint64_t limit_;
   DiskYield yield_;
   std::unique_ptr<Event> resumed_ = std::make_unique<Event>();

@@ -427,7 +427,11 @@ json StreamDriver::SteerBackfill(const json& request) {
   if (action == "pause") {
     backfill_->Pause();
   } else if (action == "resume") {
-    backfill_->Resume();
+    if (request.value("when", json()) == "quiet") {
+      backfill_->ResumeWhenQuiet();
+    } else {
+      backfill_->Resume();
+    }
   } else if (action == "limit" && rate.is_number_unsigned()) {
     backfill_->SetLimit(rate.get<uint64_t>());
   } else {

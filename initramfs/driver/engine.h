@@ -84,6 +84,8 @@ class StreamEngine final : public BlockService {
   // Bring the missing blocks of `chunk` to the disk.  OK if there is nothing to
   // do; kNoSpace: the region is full and nothing may be evicted for it.
   Task<Status> Hydrate(ImageChunk chunk, FetchClass fetch_class);
+  // While what will be read is known, nothing is read ahead.
+  void TurnGuessesOff(bool off) { guesses_off_ = off; }
   // Whether some block of `chunk` is neither on the disk nor known to be zero.
   bool IsMissing(ImageChunk chunk) const;
   // A boot-set chunk at home is the truth even if firmware or a boot loader
@@ -226,6 +228,7 @@ class StreamEngine final : public BlockService {
   // Of downloads that have arrived and are on their way to the disk.
   uint64_t unstored_bytes_ = 0;
   ReadAhead read_ahead_;
+  bool guesses_off_ = false;
   FirstReads first_reads_;
   ImageChunk evict_cursor_;
   AsyncSharedMutex table_mutex_;  // writes to the first sectors

@@ -18,6 +18,7 @@ void FirstReads::Add(uint64_t first, uint64_t last, Executor::Duration now) {
                          runs_.back().first + runs_.back().count == chunk;
     if (!goes_on && full()) return;
     seen_[chunk] = true;
+    last_added_ = now;
     if (goes_on) {
       ++runs_.back().count;
     } else {

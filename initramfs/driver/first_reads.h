@@ -18,7 +18,7 @@ class FirstReads {
 
   // Times count from `start`.
   FirstReads(uint64_t chunk_count, Executor::Duration start)
-      : start_(start), seen_(chunk_count) {}
+      : start_(start), last_added_(start), seen_(chunk_count) {}
 
   // Whether adding chunks `first` to `last` would change nothing.
   bool Knows(uint64_t first, uint64_t last) const {
@@ -29,10 +29,14 @@ class FirstReads {
 
   // Once it is full, nothing is added.
   bool full() const { return runs_.size() == kRunsMax; }
+  // When a chunk was last read that had not been read before; at first the
+  // start.
+  Executor::Duration last_added() const { return last_added_; }
   const std::vector<PrefetchEntry>& runs() const { return runs_; }
 
  private:
   Executor::Duration start_;
+  Executor::Duration last_added_;
   std::vector<bool> seen_;
   std::vector<PrefetchEntry> runs_;
 };

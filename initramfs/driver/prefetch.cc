@@ -16,6 +16,8 @@ Prefetch::Prefetch(StreamEngine& engine, Options options)
 
 void Prefetch::Start() {
   if (options_.off) return Stop();
+  engine_.TurnGuessesOff(true);
+  running_ = options_.parallel_fetches;
   for (uint32_t i = 0; i < options_.parallel_fetches; ++i) Spawn(Worker());
 }
 
@@ -27,6 +29,7 @@ Task<void> Prefetch::Worker() {
     // The region is full, or the disk fails: whoever reads it will see.
     if (!s) Stop();
   }
+  if (--running_ == 0) engine_.TurnGuessesOff(false);
 }
 
 }  // namespace bootstream

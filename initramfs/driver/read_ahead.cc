@@ -11,9 +11,13 @@ constexpr uint64_t kSlackChunks = 32;
 
 }  // namespace
 
-std::optional<ChunkExtent> ReadAhead::Note(uint64_t first, uint64_t last) {
+std::optional<ChunkExtent> ReadAhead::Note(uint64_t first, uint64_t last,
+                                           bool missed) {
   if (window_max_ == 0) return std::nullopt;
   Stream* const stream = Find(first, last);
+  if (!missed && (stream == nullptr || stream->window == 0)) {
+    return std::nullopt;
+  }
   if (stream == nullptr) {
     Begin(last);
     return std::nullopt;

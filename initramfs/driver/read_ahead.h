@@ -22,9 +22,11 @@ class ReadAhead {
   // `window_max`: at most so many chunks ahead; 0: none at all.
   explicit ReadAhead(uint64_t window_max) : window_max_(window_max) {}
 
-  // Chunks `first` to `last` are being read.  What to fetch now, if anything;
-  // it may reach beyond the end of the image.
-  std::optional<ChunkExtent> Note(uint64_t first, uint64_t last);
+  // Chunks `first` to `last` are being read.  `missed`: something of them is not
+  // local; no stream begins without that, for what is local has been fetched by
+  // somebody who knew better.  What to fetch now, if anything; it may reach
+  // beyond the end of the image.
+  std::optional<ChunkExtent> Note(uint64_t first, uint64_t last, bool missed);
 
  private:
   struct Stream {

@@ -23,12 +23,15 @@ void StreamEngine::NoteRead(uint64_t offset, uint64_t size) {
 
 // Before the read itself is looked at: neighbours become one request.
 void StreamEngine::FetchAhead(uint64_t offset, uint64_t size) {
-  const bool pointless = size == 0 || options_.read_only ||
+  const bool pointless = size == 0 || options_.read_only || guesses_off_ ||
                          flights_.size() >= kFlightsMax ||
                          store_.superblock().phase >= Phase::kComplete;
   if (pointless) return;
-  const auto ahead = read_ahead_.Note(offset / grid_.chunk_bytes,
-                                      (offset + size - 1) / grid_.chunk_bytes);
+  const uint64_t first = offset / grid_.chunk_bytes;
+  const uint64_t last = (offset + size - 1) / grid_.chunk_bytes;
+  const bool missed =
+      IsMissing(ImageChunk{first}) || IsMissing(ImageChunk{last});
+  const auto ahead = read_ahead_.Note(first, last, missed);
   // A full region would have each of them fetched and thrown away.
   if (!ahead || store_.region().plain_available_count(false) == 0) return;
   const uint64_t end =

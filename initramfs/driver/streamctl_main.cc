@@ -22,6 +22,7 @@ struct Options {
   bool watch = false;
   bool yes = false;
   bool no_restart = false;
+  bool when_quiet = false;
   std::string rate;
   std::string wait_for;
   std::string check_scope = "all";
@@ -292,6 +293,8 @@ int Main(int argc, char** argv) {
   backfill->require_subcommand(1);
   auto* pause = backfill->add_subcommand("pause", "Fetch only what is read");
   auto* resume = backfill->add_subcommand("resume", "Go on");
+  resume->add_flag("--when-quiet", options.when_quiet,
+                   "Not before nothing new has been read for 30 seconds");
   auto* limit = backfill->add_subcommand("limit", "At most RATE a second");
   limit->add_option("RATE", options.rate, "500K, 20M, 1G; 0: no limit")
       ->required();
@@ -340,8 +343,10 @@ int Main(int argc, char** argv) {
   if (*check) return Check(*client, options);
   if (*rollback) return Rollback(*client, options);
   if (*pause || *resume) {
-    return Simple(*client, {{"command", "backfill"},
-                            {"action", *pause ? "pause" : "resume"}});
+    json request = {{"command", "backfill"},
+                    {"action", *pause ? "pause" : "resume"}};
+    if (options.when_quiet) request["when"] = "quiet";
+    return Simple(*client, request);
   }
   if (*limit) {
     const auto rate = ParseRate(options.rate);

@@ -401,8 +401,9 @@ int Main(int argc, char** argv) {
   run->add_flag("--backfill-paused", options.backfill_paused,
                 "Fetch only what is read until 'streamctl backfill resume'");
   run->add_option("--resume-after", options.resume_after_seconds,
-                  "Seconds after which a paused backfill resumes by itself; "
-                  "0: never");
+                  "Seconds after which a paused backfill resumes by itself, as "
+                  "soon as nothing new has been read for half a minute; 0: "
+                  "never");
   run->add_option("--start-jitter", options.start_jitter_seconds,
                   "A backfill that begins or resumes by itself does so up to so "
                   "many seconds later, at random");

@@ -13,6 +13,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+constexpr uint64_t kChunk = EngineRig::kChunk;
+
 class BackfillTest : public testing::Test {
  protected:
   ~BackfillTest() override {
@@ -96,6 +98,69 @@ TEST_F(BackfillTest, PausesAndGoesOn) {
   backfill_->Resume();
   EXPECT_GT(FetchedIn(milliseconds(1)), 0U);
   rig_.source().Release();
+}
+
+class QuietBackfillTest : public testing::Test {
+ protected:
+  QuietBackfillTest() {
+    Backfill::Options options;
+    options.start_paused = true;
+    options.resume_after = seconds(600);
+    backfill_ = std::make_unique<Backfill>(rig_.executor(), rig_.engine(),
+                                           rig_.store(), options);
+    backfill_->Start();
+  }
+  // A boot that reads something new every ten seconds.
+  void Boot(int steps) {
+    for (int i = 0; i < steps; ++i, ++next_) {
+      rig_.Read(next_ * kChunk, 4096);
+      rig_.executor().Advance(seconds(10));
+    }
+  }
+  bool paused() const { return backfill_->state() == Backfill::State::kPaused; }
+
+  EngineRig rig_;
+  std::unique_ptr<Backfill> backfill_;
+  uint64_t next_ = 6;
+};
+
+TEST_F(QuietBackfillTest, ResumesWhenItIsQuiet) {
+  Boot(3);
+  backfill_->ResumeWhenQuiet();
+  Boot(5);
+  EXPECT_TRUE(paused());
+  rig_.executor().Advance(seconds(19));
+  EXPECT_TRUE(paused());
+  rig_.executor().Advance(seconds(2));
+  EXPECT_FALSE(paused());
+}
+
+TEST_F(QuietBackfillTest, WhatHasBeenReadBeforeIsQuiet) {
+  Boot(1);
+  backfill_->ResumeWhenQuiet();
+  for (int i = 0; i < 4; ++i) {
+    rig_.Read(6 * kChunk, 4096);
+    rig_.executor().Advance(seconds(10));
+  }
+  EXPECT_FALSE(paused());
+}
+
+TEST_F(QuietBackfillTest, PauseEndsTheWaiting) {
+  Boot(1);
+  backfill_->ResumeWhenQuiet();
+  backfill_->Pause();
+  rig_.executor().Advance(seconds(100));
+  EXPECT_TRUE(paused());
+  backfill_->ResumeWhenQuiet();
+  EXPECT_FALSE(paused());
+}
+
+TEST_F(QuietBackfillTest, ResumesByItselfAfterAWhile) {
+  rig_.executor().Advance(seconds(590));
+  Boot(3);
+  EXPECT_TRUE(paused());
+  rig_.executor().Advance(seconds(21));
+  EXPECT_FALSE(paused());
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ TEST(ReadAheadTest, StreamIsKeptSuppliedFurtherAndFurtherAhead) {
     if (chunk > 103) {
       EXPECT_TRUE(asked.contains(chunk)) << chunk;
     }
-    const auto more = ahead.Note(chunk, chunk);
+    const auto more = ahead.Note(chunk, chunk, true);
     if (!more) continue;
     for (uint64_t i = more->first; i < more->first + more->count; ++i) {
       EXPECT_TRUE(asked.insert(i).second) << i << " asked for twice";
@@ -32,13 +32,28 @@ TEST(ReadAheadTest, StreamIsKeptSuppliedFurtherAndFurtherAhead) {
 TEST(ReadAheadTest, FarReadsAreNoStream) {
   ReadAhead ahead(kMax);
   for (uint64_t i = 0; i < 100; ++i) {
-    EXPECT_FALSE(ahead.Note(i * 1000 % 997, i * 1000 % 997)) << i;
+    EXPECT_FALSE(ahead.Note(i * 1000 % 997, i * 1000 % 997, true)) << i;
   }
+}
+
+TEST(ReadAheadTest, WhatIsLocalBeginsNoStreamAndEndsNone) {
+  ReadAhead ahead(kMax);
+  for (uint64_t chunk = 0; chunk < 100; ++chunk) {
+    EXPECT_FALSE(ahead.Note(chunk, chunk, false));
+  }
+  EXPECT_FALSE(ahead.Note(100, 100, true));
+  EXPECT_FALSE(ahead.Note(101, 101, false));
+  EXPECT_TRUE(ahead.Note(101, 101, true));
+  bool more = false;
+  for (uint64_t chunk = 102; chunk < 110; ++chunk) {
+    more |= ahead.Note(chunk, chunk, false).has_value();
+  }
+  EXPECT_TRUE(more);
 }
 
 TEST(ReadAheadTest, ReadsInsideOneChunkAreNoStream) {
   ReadAhead ahead(kMax);
-  for (int i = 0; i < 100; ++i) EXPECT_FALSE(ahead.Note(7, 7));
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(ahead.Note(7, 7, true));
 }
 
 TEST(ReadAheadTest, RequestsThatOvertakeEachOtherAreOneStream) {
@@ -47,7 +62,7 @@ TEST(ReadAheadTest, RequestsThatOvertakeEachOtherAreOneStream) {
   // Requests of eight chunks, each pair in the wrong order.
   for (uint64_t at = 0; at < 800; at += 16) {
     for (const uint64_t first : {at + 8, at}) {
-      const auto more = ahead.Note(first, first + 7);
+      const auto more = ahead.Note(first, first + 7, true);
       for (uint64_t i = more ? more->first : 0; more && i < more->first + more->count; ++i) {
         EXPECT_TRUE(asked.insert(i).second) << i << " asked for twice";
       }
@@ -64,7 +79,7 @@ TEST(ReadAheadTest, StreamsSideBySideDoNotDisturbEachOther) {
   for (uint64_t step = 0; step < 100; ++step) {
     for (uint64_t stream = 0; stream < ReadAhead::kStreams; ++stream) {
       const uint64_t chunk = stream * 10000 + step;
-      const auto more = ahead.Note(chunk, chunk);
+      const auto more = ahead.Note(chunk, chunk, true);
       if (step > 3) {
         EXPECT_TRUE(asked.contains(chunk)) << chunk;
       }
@@ -78,7 +93,7 @@ TEST(ReadAheadTest, StreamsSideBySideDoNotDisturbEachOther) {
 TEST(ReadAheadTest, WithoutAWindowThereIsNone) {
   ReadAhead ahead(0);
   for (uint64_t chunk = 0; chunk < 100; ++chunk) {
-    EXPECT_FALSE(ahead.Note(chunk, chunk));
+    EXPECT_FALSE(ahead.Note(chunk, chunk, true));
   }
 }
 
