@@ -1,6 +1,8 @@
 """fio, and what of its figures a benchmark needs."""
 
 import json
+import socket
+import struct
 import subprocess
 
 CHUNK_BYTES = 128 << 10
@@ -63,3 +65,35 @@ def verify(uri, offset, size):
     fio("randwrite", 4096, 16, uri=uri, offset=offset, size=size,
         options=["--verify=crc32c", "--do_verify=1", "--verify_fatal=1",
                  "--verify_state_save=0"])
+
+
+_NBD_REQUEST = struct.Struct(">IHHQQI")
+_NBD_REPLY_BYTES = 16
+
+
+class NbdReader:
+    """Reads, one at a time, over an NBD socket."""
+
+    def __init__(self, path):
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._socket.recv(18, socket.MSG_WAITALL)
+        # Fixed newstyle, no zeroes; NBD_OPT_EXPORT_NAME of the default export.
+        self._socket.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 1, 0))
+        self._socket.recv(10, socket.MSG_WAITALL)
+        self._buffer = bytearray(_NBD_REPLY_BYTES + (32 << 20))
+
+    def read(self, offset, size):
+        self._socket.sendall(_NBD_REQUEST.pack(0x25609513, 0, 0, 0, offset,
+                                               size))
+        wanted = memoryview(self._buffer)[:_NBD_REPLY_BYTES + size]
+        while wanted:
+            got = self._socket.recv_into(wanted, 0, socket.MSG_WAITALL)
+            if got == 0:
+                raise LoadError("the NBD server hung up")
+            wanted = wanted[got:]
+        if self._buffer[4:8] != bytes(4):
+            raise LoadError(f"reading {size} bytes at {offset} failed")
+
+    def close(self):
+        self._socket.close()

@@ -49,8 +49,10 @@ def free_port():
 
 class Site:
     """In `work`: a disk full of a Debian system (image.img), published as
-    "bench", and an old system's disk to move to it.  What is there already is
+    `name`, and an old system's disk to move to it.  What is there already is
     used again.  `quick`: a small disk, of our own programs."""
+
+    name = "bench"
 
     def __init__(self, work, quick=False):
         self.work = work
@@ -65,8 +67,8 @@ class Site:
             self._make_image()
         if not self.public_key.exists():
             run(IMGTOOL, "keygen", "--out", self.key)
-        if not (self.repo / "images/bench/latest").exists():
-            run(IMGTOOL, "build", "--disk", self.image, "--name", "bench",
+        if not (self.repo / "images" / self.name / "latest").exists():
+            run(IMGTOOL, "build", "--disk", self.image, "--name", self.name,
                 "--version", "1", "--repo", self.repo, "--key", self.key)
         return self
 
@@ -102,7 +104,7 @@ class Site:
         run("mkfs.ext4", "-q", "-E", f"offset={MIB}", disk,
             f"{size // MIB - 2}M")
         run(AGENT, "migrate", "--yes", "--disk", disk, "--server", url,
-            "--image", "bench", "--pubkey", self.public_key, "--headroom",
+            "--image", self.name, "--pubkey", self.public_key, "--headroom",
             128 * MIB)
         return disk
 

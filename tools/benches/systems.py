@@ -66,6 +66,7 @@ class Ours(Process):
         self.socket.unlink(missing_ok=True)
         self.status_file = site.work / "ours.status"
         self.status_file.unlink(missing_ok=True)
+        self.started = time.monotonic()
         super().__init__(
             prefix(self.program, "run", "--disk", self.disk, "--frontend", frontend,
                    "--socket", self.socket, "--mount", site.work / "fuse",

@@ -32,6 +32,12 @@ class Lab:
     """Files lie in `work`; what is there already is used again.  Programs come
     from `build`.  `say` prints a line of progress."""
 
+    image = "desk"
+    # What a lab with other systems has otherwise.
+    source_options = target_options = build_options = ()
+    booted = "login:"  # the target's console says this when it has come up
+    boot_seconds = 900  # and that is the longest it may take
+
     def __init__(self, work, build, firmware, say):
         self.work = Path(work)
         self.build = Path(build)
@@ -41,9 +47,9 @@ class Lab:
         self.source = self.work / "source.img"
         self.source_files = self.work / "source.files"
         self.target = self.work / "target.img"
+        self.trace = self.work / f"target.{firmware}.trace"
         self.key = self.work / "office"
         self.pubkey = self.work / "office.pub"
-        self.image = "desk"
         self.server = None
         self.port = None  # a free one, unless set before serving
         self.work.mkdir(parents=True, exist_ok=True)
@@ -88,7 +94,8 @@ class Lab:
                    self._make_target)
         self._step("agent's boot files", self.repo / "boot" / "initrd.img",
                    self._make_agent)
-        self._step("image: watch a boot, build, sign",
+        self._step("trace: watch a boot", self.trace, self._watch)
+        self._step("image: build, sign",
                    self.repo / "images" / self.image / "latest",
                    self._publish)
 
@@ -161,24 +168,29 @@ class Lab:
         fresh.rename(self.work / "package")
 
     def _make_source(self):
-        self.run(TOOLS / "images/make-source", self.source)
+        self.run(TOOLS / "images/make-source", self.source,
+                 *self.source_options)
 
     def _make_target(self):
         deb, = (self.work / "package").glob("*.deb")
         self.run(TOOLS / "images/make-target", self.target, "--deb", deb,
-                 "--file", f"{self.pubkey}:/etc/bootstream/pubkey.pem")
+                 "--file", f"{self.pubkey}:/etc/bootstream/pubkey.pem",
+                 *self.target_options)
 
     def _make_agent(self):
         self.run(TOOLS / "images/make-agent", self.target, self.repo / "boot",
                  "--pubkey", self.pubkey)
 
-    def _publish(self):
-        trace = self.work / f"target.{self.firmware}.trace"
+    def _watch(self):
         self.run(self.program("imgtool"), "trace", "--disk", self.target,
-                 "--firmware", self.firmware, "--out", trace)
+                 "--firmware", self.firmware, "--out", self.trace, "--until",
+                 self.booted, "--timeout", self.boot_seconds)
+
+    def _publish(self):
         self.run(self.program("imgtool"), "build", "--disk", self.target,
                  "--name", self.image, "--version", "13.0", "--repo",
-                 self.repo, "--key", self.key, "--trace", trace)
+                 self.repo, "--key", self.key, "--trace", self.trace,
+                 *self.build_options)
 
     def _serve(self):
         port_file = self.work / "port"
