@@ -15,13 +15,17 @@ using std::chrono::seconds;
 
 constexpr uint64_t kChunk = EngineRig::kChunk;
 
+// Whoever sleeps wakes up, and ends.
+void End(EngineRig& rig, Backfill& backfill) {
+  Spawn(backfill.Stop());
+  while (rig.executor().RunNextTimer()) {
+  }
+}
+
 class BackfillTest : public testing::Test {
  protected:
   ~BackfillTest() override {
-    if (!backfill_) return;
-    Spawn(backfill_->Stop());
-    while (rig_.executor().RunNextTimer()) {
-    }
+    if (backfill_) End(rig_, *backfill_);
   }
   void Begin(Backfill::Options options) {
     backfill_ = std::make_unique<Backfill>(rig_.executor(), rig_.engine(),
@@ -110,6 +114,7 @@ class QuietBackfillTest : public testing::Test {
                                            rig_.store(), options);
     backfill_->Start();
   }
+  ~QuietBackfillTest() override { End(rig_, *backfill_); }
   // A boot that reads something new every ten seconds.
   void Boot(int steps) {
     for (int i = 0; i < steps; ++i, ++next_) {
