@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -69,11 +68,8 @@ class Descriptors {
   ~Descriptors() {
     if (at_ != nullptr) ::munmap(const_cast<ublksrv_io_desc*>(at_), size_);
   }
-  // A copy: the kernel's memory.
-  ublksrv_io_desc Get(uint16_t tag) const {
-    std::atomic_thread_fence(std::memory_order_acquire);
-    return at_[tag];
-  }
+  // A copy: the kernel's memory, written before the completion that says so.
+  ublksrv_io_desc Get(uint16_t tag) const { return at_[tag]; }
 
  private:
   Descriptors() = default;
