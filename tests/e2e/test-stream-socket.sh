@@ -10,7 +10,8 @@ agent plan >"$work/plan" || die "plan"
 migrate
 
 uri="nbd+unix:///?socket=$work/nbd"
-start_streamd socket --backfill-paused
+# Whatever is missing is a demand miss.
+start_streamd socket --backfill-paused --read-ahead 0
 nbdinfo "$uri" >"$work/nbdinfo" || die "nbdinfo"
 qemu-img info "$uri" >"$work/qemu-img" || die "qemu-img info"
 qemu-img compare -f raw -F raw "$uri" "$work/target.img" >"$work/compare" ||
