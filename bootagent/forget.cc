@@ -3,7 +3,6 @@
 #include "blockmap/disk/file_extents.h"
 #include "blockmap/disk/partition_table.h"
 #include "bootagent/locate.h"
-#include "bootagent/release.h"
 
 namespace bootstream {
 
@@ -23,7 +22,6 @@ Task<Status> Forget(const Job& job) {
     const auto extents =
         FileExtents(job.disk, partition.extent, kRegionFileName);
     if (!extents) continue;
-    if (auto s = co_await WipeSuperblocks(job, *extents); !s) co_return s;
     if (auto s = RemoveFile(job.disk, partition.extent, kRegionFileName); !s) {
       co_return s;
     }

@@ -1,18 +1,15 @@
 #include "bootagent/locate.h"
 
-#include <array>
+#include <algorithm>
 
 #include "blockmap/disk/file_extents.h"
 #include "blockmap/disk/find_migration.h"
 #include "blockmap/disk/partition_table.h"
+#include "blockmap/disk/region_tag.h"
 #include "blockmap/image/image_facts.h"
 
 namespace bootstream {
 namespace {
-
-// The chunk size is known only when the superblock has been found.
-constexpr std::array<uint32_t, 3> kChunkSizes{kChunkBytesDefault,
-                                              kChunkBytesMin, kChunkBytesMax};
 
 bool SameDisk(const Job& job, const DiskIdentity& known) {
   const Sha256 none{};
@@ -21,44 +18,56 @@ bool SameDisk(const Job& job, const DiskIdentity& known) {
           known.serial_sha256 == job.serial_sha256);
 }
 
-Task<Result<std::optional<Superblock>>> ScanRegionFile(
-    const Job& job, const std::vector<ByteExtent>& extents) {
-  // A slot that a power cut tore says nothing on the grid of another size: the
-  // slots that make up for it are not where that grid has them.
-  std::optional<Error> damage;
-  for (const uint32_t chunk_bytes : kChunkSizes) {
-    const Grid grid{chunk_bytes, job.device.size_bytes()};
-    auto found = co_await MapStore::ScanForSuperblock(
-        job.device, chunk_bytes, WholeChunks(extents, grid));
-    if (found) co_return std::optional<Superblock>(std::move(*found));
-    const ErrorCode code = found.error().code;
-    if (code == ErrorCode::kCorrupt) {
-      damage = found.error();
-    } else if (code != ErrorCode::kNotFound) {
-      co_return found.error();
-    }
+// Where `tag` says that superblocks were comes first.
+std::vector<DiskChunk> ScanOrder(std::span<const ByteExtent> extents, Grid grid,
+                                 const RegionTag& tag) {
+  auto chunks = WholeChunks(extents, grid);
+  const auto& first = tag.superblock_chunks;
+  std::ranges::stable_partition(chunks, [&](DiskChunk chunk) {
+    return chunk == first[0] || chunk == first[1];
+  });
+  return chunks;
+}
+
+// kNotFound: no region file holds a migration there.
+Task<Result<Superblock>> ScanRegionFile(const Job& job, ByteExtent partition) {
+  const auto extents = FileExtents(job.disk, partition, kRegionFileName);
+  if (!extents) {  // another file system, or no such file
+    co_return Error{ErrorCode::kNotFound, extents.error().message};
   }
-  if (damage) co_return *damage;
-  co_return std::optional<Superblock>();
+  const auto tag = ReadRegionTag(job.disk, partition, kRegionFileName);
+  if (!tag) co_return tag.error();
+  const Grid grid{tag->chunk_bytes, job.device.size_bytes()};
+  const auto order = ScanOrder(*extents, grid, *tag);
+  co_return co_await MapStore::ScanForSuperblock(job.device, tag->chunk_bytes,
+                                                 tag->migration_id, order);
+}
+
+// What is damaged may be a parked system's: a person decides.
+Error InRegionFile(const Error& error) {
+  if (error.code != ErrorCode::kCorrupt) return error;
+  return Error{error.code,
+               error.message +
+                   " (in .bootstream-region: if nothing of the new system is "
+                   "to be kept, remove that file on the old system)"};
 }
 
 Task<Result<Located>> LocateInRegionFiles(const Job& job, Located located) {
   const auto table = co_await ReadPartitionTable(job.device);
   if (!table) co_return table.error();
   for (const Partition& partition : table->partitions) {
-    const auto extents =
-        FileExtents(job.disk, partition.extent, kRegionFileName);
-    if (!extents) continue;  // another file system, or no such file
-    auto found = co_await ScanRegionFile(job, *extents);
-    if (!found) co_return found.error();
-    if (!*found) continue;
-    if (!SameDisk(job, (*found)->disk)) {
+    auto found = co_await ScanRegionFile(job, partition.extent);
+    if (!found) {
+      if (found.error().code == ErrorCode::kNotFound) continue;
+      co_return InRegionFile(found.error());
+    }
+    if (!SameDisk(job, found->disk)) {
       located.warnings.push_back(
           "a region file with the migration of another disk is ignored");
       continue;
     }
     located.by = Located::By::kRegionFile;
-    located.superblock = std::move(**found);
+    located.superblock = std::move(*found);
     break;
   }
   co_return located;

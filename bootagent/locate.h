@@ -23,7 +23,7 @@ struct Located {
 };
 
 // By anchor or stub; else, before and after a migration has changed the tables,
-// by the superblock in a region file of an ext4 file system.
+// by the superblock in a tagged region file of an ext4 file system.
 Task<Result<Located>> Locate(const Job& job);
 
 // A migration that was located, opened.

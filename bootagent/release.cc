@@ -1,36 +1,21 @@
 #include "bootagent/release.h"
 
-#include <sys/random.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
+#include <functional>
 
-#include "blockmap/base/aligned_buffer.h"
 #include "blockmap/disk/file_extents.h"
 #include "blockmap/disk/probe.h"
+#include "blockmap/disk/region_tag.h"
 #include "blockmap/image/image_facts.h"
 #include "bootagent/region_file.h"
 
 namespace bootstream {
 namespace {
 
-Result<Uuid> RandomUuid() {
-  Uuid id{};
-  if (::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size())) {
-    return ErrnoError(errno, "getrandom");
-  }
-  return id;
-}
-
-Result<Superblock> FirstSuperblock(const Plan& plan, const ManifestFile& image,
-                                   const Sha256& fingerprint,
-                                   const MigrationStrings& strings) {
-  const auto id = RandomUuid();
-  if (!id) return id.error();
+Superblock FirstSuperblock(const Plan& plan, const ManifestFile& image,
+                           const MigrationStrings& strings) {
   Superblock superblock;
   superblock.chunk_bytes = plan.disk_grid.chunk_bytes;
-  superblock.migration_id = *id;
   superblock.disk = plan.identity;
   superblock.phase = Phase::kReleased;
   superblock.give_up_source_when_full = plan.give_up_source;
@@ -42,59 +27,32 @@ Result<Superblock> FirstSuperblock(const Plan& plan, const ManifestFile& image,
   superblock.target_table_id = image.manifest->content().table_id;
   superblock.source_fs_offset = plan.source_extent.offset;
   superblock.source_fs_uuid = plan.source_uuid;
-  superblock.source_fingerprint = fingerprint;
   superblock.image_name = plan.image_name;
   superblock.network = strings.network;
   superblock.server_urls = strings.servers;
   return superblock;
 }
 
-// The next superblock of `grid` that a scan of `chunks` finds; false: none.
-Task<Result<bool>> WipeOne(const Job& job, const Grid& grid,
-                           std::span<const DiskChunk> chunks) {
-  const auto found = co_await MapStore::ScanForSuperblock(
-      job.device, grid.chunk_bytes, chunks);
-  if (!found) {
-    // A torn slot leads nowhere; MapStore::Create erases those before its own.
-    const ErrorCode code = found.error().code;
-    const bool none =
-        code == ErrorCode::kNotFound || code == ErrorCode::kCorrupt;
-    if (none) co_return false;
-    co_return found.error();
-  }
-  const AlignedBuffer zeroes(kSuperblockSlotsBytes);
-  for (const DiskChunk chunk : found->superblock_chunks) {
-    if (std::ranges::find(chunks, chunk) == chunks.end()) {
-      co_return Error{ErrorCode::kRefused,
-                      "the region file holds a superblock that leads out of "
-                      "it; remove .bootstream-region on the old system"};
-    }
-    auto s =
-        co_await job.device.Write(grid.offset_of(chunk.value), zeroes.span());
-    if (!s) co_return s.error();
-  }
-  if (auto s = co_await job.device.Flush(); !s) co_return s.error();
-  co_return true;
+// From here on the map is found.
+Status TagRegion(const Job& job, const Plan& plan, const MapStore& store) {
+  const Superblock& superblock = store.superblock();
+  const RegionTag tag{superblock.chunk_bytes, superblock.migration_id,
+                      superblock.superblock_chunks};
+  return WriteRegionTag(job.disk, plan.source_extent, kRegionFileName, tag);
+}
+
+// The source is as we leave it; until this is durable, it counts as changed.
+Task<Status> NoteFingerprint(const Job& job, MapStore& store) {
+  const auto fingerprint = co_await SourceFingerprint(
+      job.device, store.superblock().source_fs_offset);
+  if (!fingerprint) co_return fingerprint.error();
+  const std::function<void(Superblock&)> note = [&](Superblock& superblock) {
+    superblock.source_fingerprint = *fingerprint;
+  };
+  co_return co_await store.UpdateSuperblock(note);
 }
 
 }  // namespace
-
-Task<Status> WipeSuperblocks(const Job& job,
-                             std::span<const ByteExtent> extents) {
-  // No braced list in the loop: compilers lose its array over a co_await.
-  static constexpr std::array<uint32_t, 3> kSizes{
-      kChunkBytesMin, kChunkBytesDefault, kChunkBytesMax};
-  for (const uint32_t chunk_bytes : kSizes) {
-    const Grid grid{chunk_bytes, job.device.size_bytes()};
-    const auto chunks = WholeChunks(extents, grid);
-    for (;;) {
-      const auto wiped = co_await WipeOne(job, grid, chunks);
-      if (!wiped) co_return wiped.error();
-      if (!*wiped) break;
-    }
-  }
-  co_return OkStatus();
-}
 
 Task<Result<std::unique_ptr<MapStore>>> Release(
     const Job& job, const Plan& plan, const ManifestFile& image,
@@ -103,16 +61,8 @@ Task<Result<std::unique_ptr<MapStore>>> Release(
   auto region = AllocateRegion(job, plan, *image.manifest);
   if (!region) co_return region.error();
   if (auto s = job.stops.Reach("region-allocated"); !s) co_return s.error();
-  auto s = co_await WipeSuperblocks(job, region->extents);
-  if (s) s = job.stops.Reach("superblocks-wiped");
-  if (!s) co_return s.error();
-  const auto fingerprint =
-      co_await SourceFingerprint(job.device, plan.source_extent.offset);
-  if (!fingerprint) co_return fingerprint.error();
-  auto superblock = FirstSuperblock(plan, image, *fingerprint, strings);
-  if (!superblock) co_return superblock.error();
   MapStore::CreateOptions options;
-  options.superblock = std::move(*superblock);
+  options.superblock = FirstSuperblock(plan, image, strings);
   options.region = ToExtents(region->chunks);
   options.manifest_file = image.file;
   options.image = FactsOf(image.manifest);
@@ -121,6 +71,11 @@ Task<Result<std::unique_ptr<MapStore>>> Release(
   options.superblock_order = std::move(region->chunks);
   auto store = co_await MapStore::Create(job.device, std::move(options));
   if (!store) co_return store.error();
+  auto s = job.stops.Reach("map-created");
+  if (s) s = TagRegion(job, plan, **store);
+  if (s) s = job.stops.Reach("region-tagged");
+  if (s) s = co_await NoteFingerprint(job, **store);
+  if (!s) co_return s.error();
   job.progress.Finish();
   if (s = job.stops.Reach("released"); !s) co_return s.error();
   co_return store;

@@ -22,8 +22,9 @@ struct MigrationStrings {
 
 // Take the planned space from the source's file system and lay a new map down
 // in it: phase released.  A region file that is there is reused; whatever map
-// it held is forgotten.  Stop points: region-allocated, superblocks-wiped,
-// released.
+// it held is forgotten.  The file is tagged with the new one when that is
+// there, so that nobody looks for what is not.  Stop points: region-allocated,
+// map-created, region-tagged, released.
 Task<Result<std::unique_ptr<MapStore>>> Release(
     const Job& job, const Plan& plan, const ManifestFile& manifest,
     const MigrationStrings& strings);
@@ -36,11 +37,6 @@ bool RegionIsInPlace(const Job& job, const MapStore& store);
 // we have written, still the same as its copy?  Errors: only those of the disk.
 Task<Result<bool>> SourceIsUntouched(const Job& job, const MapStore& store,
                                      SkippedSectors ours);
-
-// Zero every superblock in the region file that lies at `extents`, whatever its
-// chunk size, so that no scan finds a migration.
-Task<Status> WipeSuperblocks(const Job& job,
-                             std::span<const ByteExtent> extents);
 
 }  // namespace bootstream
 

@@ -69,4 +69,16 @@ Result<ExtHandle> OpenExt(const std::string& path, ByteExtent partition) {
   return fs;
 }
 
+Result<ext2_ino_t> FindInRoot(ext2_filsys fs, const std::string& name) {
+  ext2_ino_t inode = 0;
+  const errcode_t code =
+      ext2fs_lookup(fs, EXT2_ROOT_INO, name.c_str(),
+                    static_cast<int>(name.size()), nullptr, &inode);
+  if (code == EXT2_ET_FILE_NOT_FOUND) {
+    return Error{ErrorCode::kNotFound, "there is no " + name};
+  }
+  if (code != 0) return ExtError(code, "look up " + name);
+  return inode;
+}
+
 }  // namespace bootstream

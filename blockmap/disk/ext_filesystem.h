@@ -24,6 +24,9 @@ using ExtHandle = std::unique_ptr<struct_ext2_filsys, ExtClose>;
 // kCorrupt: its superblock makes no sense or it is larger than `partition`.
 Result<ExtHandle> OpenExt(const std::string& path, ByteExtent partition);
 
+// kNotFound: there is nothing of that name in the root.
+Result<ext2_ino_t> FindInRoot(ext2_filsys fs, const std::string& name);
+
 // A libext2fs error code as an Error.
 Error ExtError(errcode_t code, const std::string& what);
 

@@ -16,6 +16,7 @@
 #include "blockmap/base/unique_fd.h"
 #include "blockmap/disk/ext_filesystem.h"
 #include "blockmap/disk/loop_mount.h"
+#include "blockmap/disk/region_tag.h"
 
 namespace bootstream {
 namespace {
@@ -143,6 +144,11 @@ Result<std::vector<ByteExtent>> AllocateMounted(const std::string& path,
   const bool created = !fd && errno == ENOENT;
   if (created) fd.reset(::open(path.c_str(), kFlags | O_CREAT | O_EXCL, 0600));
   if (!fd) return ErrnoError(errno, "open " + path);
+  // First, while there is room.
+  if (auto s = BlankRegionTag(fd.get()); !s) {
+    if (created) ::unlink(path.c_str());
+    return s.error();
+  }
   const Status grown = size ? Grow(fd.get(), created, path, *size)
                             : GrowToFull(fd.get(), partition.size);
   if (!grown) return grown.error();
@@ -222,18 +228,6 @@ struct ExtentHandleFree {
     ext2fs_extent_free(handle);
   }
 };
-
-Result<ext2_ino_t> FindInRoot(ext2_filsys fs, const std::string& name) {
-  ext2_ino_t inode = 0;
-  const errcode_t code =
-      ext2fs_lookup(fs, EXT2_ROOT_INO, name.c_str(),
-                    static_cast<int>(name.size()), nullptr, &inode);
-  if (code == EXT2_ET_FILE_NOT_FOUND) {
-    return Error{ErrorCode::kNotFound, "there is no " + name};
-  }
-  if (code != 0) return ExtError(code, "look up " + name);
-  return inode;
-}
 
 Result<std::vector<ByteExtent>> DecodeExtents(ext2_filsys fs, ext2_ino_t number,
                                               ByteExtent partition) {

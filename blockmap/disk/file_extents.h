@@ -23,7 +23,8 @@ inline constexpr char kRegionFileName[] = ".bootstream-region";
 // allocated up to `size` bytes, and unmount again.  Then read its extents anew
 // from the unmounted file system: the result, as offsets on the disk, in the
 // order of the file, joined where they touch.  What is in a file that is there
-// already stays, unless it has a hole: then it is begun anew.
+// already stays, unless it has a hole: then it is begun anew.  Its tag
+// (region_tag.h) is blank afterwards.
 // kRefused: an extent that is no plain place on the disk (delayed, inline,
 // encoded, shared, unknown), or two decoders that disagree; kNoSpace: the file
 // system is full (what was made is given back).

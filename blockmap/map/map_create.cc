@@ -63,45 +63,21 @@ Result<Uuid> RandomId() {
 }
 
 // The first two of `order` that suit metadata best; falls back to what suits
-// it at all.  How far into `order` they lie comes back in `reach`.
+// it at all.
 std::vector<DiskChunk> ChooseSuperblockChunks(
-    const Region& region, const std::vector<DiskChunk>& order, size_t& reach) {
+    const Region& region, const std::vector<DiskChunk>& order) {
   std::vector<DiskChunk> chosen;
   for (const auto fit : {Region::Fit::kGood, Region::Fit::kPoor}) {
-    for (size_t i = 0; i < order.size() && chosen.size() < 2; ++i) {
-      const DiskChunk chunk = order[i];
+    for (const DiskChunk chunk : order) {
+      if (chosen.size() == 2) break;
       if (!region.IsOurs(chunk) || region.FitForMetadata(chunk) != fit ||
           std::find(chosen.begin(), chosen.end(), chunk) != chosen.end()) {
         continue;
       }
       chosen.push_back(chunk);
-      reach = std::max(reach, i + 1);
     }
   }
   return chosen;
-}
-
-// A superblock of an earlier migration in a chunk that a scan meets before the
-// new ones would be taken for the current one.
-Task<Status> EraseOldSuperblocks(BlockDevice& device, uint32_t chunk_bytes,
-                                 std::span<const DiskChunk> chunks) {
-  AlignedBuffer slots(kSuperblockSlotsBytes);
-  const AlignedBuffer zeroes(kSuperblockSlotsBytes);
-  for (const DiskChunk chunk : chunks) {
-    const uint64_t offset = chunk.value * chunk_bytes;
-    Status status = co_await device.Read(offset, slots.span());
-    if (!status) co_return status;
-    bool found = false;
-    for (size_t at = 0; at < kSuperblockSlotsBytes; at += kSuperblockBytes) {
-      const auto old =
-          DecodeSuperblock(slots.span().subspan(at, kSuperblockBytes));
-      found = found || old || old.error().code != ErrorCode::kNotFound;
-    }
-    if (!found) continue;
-    status = co_await device.Write(offset, zeroes.span());
-    if (!status) co_return status;
-  }
-  co_return OkStatus();
 }
 
 Task<Status> ZeroSlots(BlockDevice& device, const Superblock& sb) {
@@ -137,7 +113,7 @@ Task<Result<std::unique_ptr<MapStore>>> MapStore::Create(
   co_return Impl::Wrap(std::move(impl));
 }
 
-Status MapStore::Impl::TakeFirstPlaces(CreateOptions& options) {
+Status MapStore::Impl::TakeFirstPlaces(const CreateOptions& options) {
   const uint64_t needed =
       MetadataChunks(image.grid, options.manifest_file.size(),
                      region.base().size(), superblock.journal_chunks);
@@ -147,9 +123,7 @@ Status MapStore::Impl::TakeFirstPlaces(CreateOptions& options) {
                      " chunks off the boot set's homes, the region has " +
                      std::to_string(region.plain_free_count())};
   }
-  size_t reach = 0;
-  auto places = ChooseSuperblockChunks(region, options.superblock_order, reach);
-  options.superblock_order.resize(reach);
+  auto places = ChooseSuperblockChunks(region, options.superblock_order);
   for (const DiskChunk chunk : places) {
     region.SetOccupant(chunk, {ChunkUse::kMetadata, 0});
   }
@@ -179,9 +153,7 @@ Task<Status> MapStore::Impl::WriteFirst(const CreateOptions& options) {
                          JournalStart(journal.name, kFirstSequence));
   const std::vector<std::byte> bytes = EncodeCheckpoint(map, region.base());
 
-  Status status = co_await EraseOldSuperblocks(device, chunk_bytes(),
-                                               options.superblock_order);
-  if (status) status = co_await ZeroSlots(device, superblock);
+  Status status = co_await ZeroSlots(device, superblock);
   if (status) {
     status = co_await WriteChain(device, chunk_bytes(), manifest,
                                  manifest_chunks, options.manifest_file);

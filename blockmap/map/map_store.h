@@ -48,8 +48,8 @@ class MapStore {
     ImageFacts image;
     uint32_t journal_chunks = 8;  // length of a journal chain
     uint64_t spare_chunks = 16;
-    // Superblocks go to the first suitable chunks of this list; the region
-    // file's whole chunks in file order, so that a scan finds them early.
+    // Superblocks go to the first suitable chunks of this list: the region
+    // file's whole chunks in file order, which is that of a scan.
     std::vector<DiskChunk> superblock_order;
   };
   // Chunks that the store takes for itself, at most: what a plan counts besides
@@ -60,19 +60,21 @@ class MapStore {
                                  uint32_t journal_chunks = 8);
 
   // Lay down manifest, empty checkpoint and journal, then the superblocks.
-  // Until this has returned OK there is no migration.  A migration id of zeroes
-  // is replaced by a random one.  kNoSpace: the region is too small for the
-  // metadata; kInvalid: a region or sizes that make no sense.
+  // Until this has returned OK there is no migration, and a scan for it may
+  // meet a superblock that is torn.  A migration id of zeroes is replaced by a
+  // random one.  kNoSpace: the region is too small for the metadata; kInvalid:
+  // a region or sizes that make no sense.
   static Task<Result<std::unique_ptr<MapStore>>> Create(BlockDevice& device,
                                                         CreateOptions options);
 
-  // The newest valid superblock in the slots of `chunks` / of the chunks of a
-  // region file (the two slots at the start of each).  kNotFound: none.
+  // The newest valid superblock in the slots of `chunks` / of that migration in
+  // the slots of the chunks of a region file (two at the start of each), which
+  // are read one after the other until there is one.  kNotFound: none.
   static Task<Result<Superblock>> ReadSuperblock(BlockDevice& device,
                                                  uint32_t chunk_bytes,
                                                  SuperblockChunks chunks);
   static Task<Result<Superblock>> ScanForSuperblock(
-      BlockDevice& device, uint32_t chunk_bytes,
+      BlockDevice& device, uint32_t chunk_bytes, Uuid migration_id,
       std::span<const DiskChunk> chunks);
   // The manifest file that `superblock` names; checked by the chain's
   // checksums only: Manifest::OpenPinned checks the digest.

@@ -52,9 +52,9 @@ MetadataBudget BudgetFor(const Grid& image, uint64_t region_extent_count,
 // Patches may take as many chunks of a checkpoint.
 inline constexpr uint64_t kPatchRoomChunks = 2;
 
-// Write `superblock` into its slot of both chunks, each durable before the next:
-// a power cut tears one of them, and a chunk that joins the pair has nothing
-// before the one that stays names it.
+// Write `superblock` into its slot of both chunks, each durable before the
+// next: a power cut tears one of them, and a chunk that joins the pair has
+// nothing before the one that stays names it.
 Task<Status> WriteSuperblockSlots(BlockDevice& device,
                                   const Superblock& superblock);
 
@@ -172,8 +172,7 @@ class MapStore::Impl {
   Task<Status> EraseOldSuperblock();
 
   // --- Create (map_create.cc) ---
-  // Cuts `superblock_order` down to what a scan reads up to the chosen ones.
-  Status TakeFirstPlaces(CreateOptions& options);
+  Status TakeFirstPlaces(const CreateOptions& options);
   Task<Status> WriteFirst(const CreateOptions& options);
 
   // --- Open (map_open.cc) ---

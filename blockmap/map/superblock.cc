@@ -11,6 +11,7 @@ namespace bootstream {
 namespace {
 
 constexpr std::string_view kMagic = "BSSUPER1";
+constexpr size_t kMigrationIdAt = 48;
 constexpr size_t kStringsAt = 512;
 constexpr size_t kFieldsEnd = 440;
 constexpr size_t kStringBytesMax = 65535;
@@ -47,6 +48,7 @@ void PutFields(ByteWriter& out, const Superblock& sb) {
   out.U32(sb.chunk_bytes);
   PutFeatures(out, sb.features);
   out.U64(sb.sequence);
+  assert(out.size() == kMigrationIdAt);
   out.Bytes(sb.migration_id);
   PutIdentity(out, sb.disk);
   out.U32(static_cast<uint32_t>(sb.phase));
@@ -232,6 +234,15 @@ Result<Superblock> DecodeSuperblock(std::span<const std::byte> block) {
   }
   if (auto s = GetStrings(in, sb); !s) return s.error();
   return sb;
+}
+
+bool IsSuperblockOf(std::span<const std::byte> block,
+                    const Uuid& migration_id) {
+  const Status seal = CheckSeal(block, kMagic, "superblock");
+  const bool is_one = seal || seal.error().code != ErrorCode::kNotFound;
+  return is_one &&
+         std::ranges::equal(block.subspan(kMigrationIdAt, migration_id.size()),
+                            migration_id);
 }
 
 }  // namespace bootstream

@@ -163,6 +163,9 @@ Result<std::array<std::byte, kSuperblockBytes>> EncodeSuperblock(
 // kNotFound: no superblock here; kCorrupt: one that is damaged or makes no
 // sense; kUnsupported: newer.
 Result<Superblock> DecodeSuperblock(std::span<const std::byte> block);
+// Does `block` hold a superblock of that migration, be it damaged or newer?  No
+// version moves the id.
+bool IsSuperblockOf(std::span<const std::byte> block, const Uuid& migration_id);
 
 }  // namespace bootstream
 

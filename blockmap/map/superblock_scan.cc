@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "blockmap/base/aligned_buffer.h"
-#include "blockmap/base/coding.h"
 #include "blockmap/map/map_store.h"
 #include "blockmap/map/sealed.h"
 
@@ -43,16 +42,27 @@ class Newest {
   bool is_newer_there_ = false;
 };
 
-// A first superblock that a power cut tore: its chunk's slots were zeroed
-// before it, and whatever came after one that was durable left that one whole.
-bool IsUnfinished(const Result<Superblock>& slot,
-                  std::span<const std::byte> other) {
-  return !slot && slot.error().code == ErrorCode::kCorrupt && AllZero(other);
+// Of one migration, or of any.
+using Whose = std::optional<Uuid>;
+
+// A superblock counts only in a chunk that it names.
+Result<Superblock> ReadSlot(std::span<const std::byte> slot,
+                            uint32_t chunk_bytes, DiskChunk chunk,
+                            const Whose& whose) {
+  if (whose && !IsSuperblockOf(slot, *whose)) {
+    return Error{ErrorCode::kNotFound, "no superblock of this migration here"};
+  }
+  auto found = DecodeSuperblock(slot);
+  if (found && (found->chunk_bytes != chunk_bytes ||
+                (found->superblock_chunks[0] != chunk &&
+                 found->superblock_chunks[1] != chunk))) {
+    return Error{ErrorCode::kNotFound, "no superblock here: a stray copy"};
+  }
+  return found;
 }
 
-// The slots of `chunk`; a superblock counts only in a chunk that it names.
 Task<void> ReadSlots(BlockDevice& device, uint32_t chunk_bytes, DiskChunk chunk,
-                     Newest& newest) {
+                     Whose whose, Newest& newest) {
   if (chunk.value >= device.size_bytes() / chunk_bytes) {
     newest.Add(Error{ErrorCode::kNotFound, "superblock: disk chunk " +
                                                std::to_string(chunk.value) +
@@ -67,18 +77,18 @@ Task<void> ReadSlots(BlockDevice& device, uint32_t chunk_bytes, DiskChunk chunk,
     co_return;
   }
   for (uint64_t at = 0; at < kSuperblockSlotsBytes; at += kSuperblockBytes) {
-    auto found = DecodeSuperblock(slots.span().subspan(at, kSuperblockBytes));
-    const uint64_t other = kSuperblockSlotsBytes - kSuperblockBytes - at;
-    if (IsUnfinished(found, slots.span().subspan(other, kSuperblockBytes))) {
-      found = Error{ErrorCode::kNotFound, "superblock: was never finished"};
-    }
-    if (found && (found->chunk_bytes != chunk_bytes ||
-                  (found->superblock_chunks[0] != chunk &&
-                   found->superblock_chunks[1] != chunk))) {
-      found = Error{ErrorCode::kNotFound, "no superblock here: a stray copy"};
-    }
-    newest.Add(std::move(found));
+    newest.Add(ReadSlot(slots.span().subspan(at, kSuperblockBytes), chunk_bytes,
+                        chunk, whose));
   }
+}
+
+Task<Result<Superblock>> ReadPair(BlockDevice& device, uint32_t chunk_bytes,
+                                  SuperblockChunks chunks, Whose whose) {
+  Newest newest;
+  for (const DiskChunk chunk : chunks) {
+    co_await ReadSlots(device, chunk_bytes, chunk, whose, newest);
+  }
+  co_return std::move(newest).Take();
 }
 
 }  // namespace
@@ -86,23 +96,20 @@ Task<void> ReadSlots(BlockDevice& device, uint32_t chunk_bytes, DiskChunk chunk,
 Task<Result<Superblock>> MapStore::ReadSuperblock(BlockDevice& device,
                                                   uint32_t chunk_bytes,
                                                   SuperblockChunks chunks) {
-  Newest newest;
-  for (const DiskChunk chunk : chunks) {
-    co_await ReadSlots(device, chunk_bytes, chunk, newest);
-  }
-  co_return std::move(newest).Take();
+  const Whose anybody;
+  co_return co_await ReadPair(device, chunk_bytes, chunks, anybody);
 }
 
 Task<Result<Superblock>> MapStore::ScanForSuperblock(
-    BlockDevice& device, uint32_t chunk_bytes,
+    BlockDevice& device, uint32_t chunk_bytes, Uuid migration_id,
     std::span<const DiskChunk> chunks) {
   Newest all;
   for (const DiskChunk chunk : chunks) {
     Newest here;
-    co_await ReadSlots(device, chunk_bytes, chunk, here);
+    co_await ReadSlots(device, chunk_bytes, chunk, migration_id, here);
     if (here.found()) {
       const SuperblockChunks places = here.superblock().superblock_chunks;
-      co_return co_await ReadSuperblock(device, chunk_bytes, places);
+      co_return co_await ReadPair(device, chunk_bytes, places, migration_id);
     }
     all.Add(std::move(here).Take());
   }

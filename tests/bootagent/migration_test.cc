@@ -80,7 +80,8 @@ TEST_F(MigrationTest, RunsThroughAndBack) {
 }
 
 TEST_F(MigrationTest, StoppedAnywhereItGoesOn) {
-  for (const char* stop : {"region-allocated", "superblocks-wiped"}) {
+  for (const char* stop :
+       {"region-allocated", "map-created", "region-tagged"}) {
     const std::string disk = Copy(disk_, "work");
     ExpectStopped(RunMigrate(disk, stop), stop);
     ExpectFilesIntact(disk);

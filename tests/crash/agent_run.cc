@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "blockmap/disk/file_extents.h"
+#include "blockmap/disk/region_tag.h"
 #include "bootagent/migrate.h"
-#include "bootagent/release.h"
 #include "bootagent/return.h"
 #include "bootagent/rollback.h"
 
@@ -61,15 +61,15 @@ Status AgentRun::Return(BlockDevice& device) const {
 }
 
 Status AgentRun::LayDown(BlockDevice& device, const Superblock& first) const {
-  Process process(device, path_, batch_chunks_);
   const ByteExtent fs{first.source_fs_offset,
                       device.size_bytes() - first.source_fs_offset};
   const auto extents = FileExtents(path_, fs, kRegionFileName);
   if (!extents) return extents.error();
-  if (auto s = RunInline(WipeSuperblocks(process.job, *extents)); !s) return s;
+  const auto tag = ReadRegionTag(path_, fs, kRegionFileName);
+  if (!tag) return tag.error();
   MapStore::CreateOptions options;
   options.superblock = first;
-  options.superblock.migration_id.fill(std::byte{0x77});
+  options.superblock.migration_id = tag->migration_id;
   options.region = scene_.region;
   options.manifest_file = scene_.manifest_file;
   options.image = FactsOf(scene_.manifest);

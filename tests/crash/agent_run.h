@@ -24,8 +24,9 @@ class AgentRun {
   Status Migrate(BlockDevice& device) const;
   Status Rollback(BlockDevice& device) const;
   Status Return(BlockDevice& device) const;
-  // What Release does after the source's file system has given its space: old
-  // superblocks away, a new map down.  `first`: the superblock of another time.
+  // What Release does after the source's file system has given its space: a new
+  // map down, by the id that the region file has in `path`.  `first`: the
+  // superblock of another time.
   Status LayDown(BlockDevice& device, const Superblock& first) const;
   // A rollback is under way until the source's table stands: as long, what is
   // parked counts as rolling back.

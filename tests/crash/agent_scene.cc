@@ -12,7 +12,9 @@
 #include <fstream>
 
 #include "blockmap/base/posix_block_device.h"
+#include "blockmap/disk/file_extents.h"
 #include "blockmap/disk/partition_table.h"
+#include "blockmap/disk/region_tag.h"
 #include "bootagent/migrate.h"
 #include "tests/crash/agent_run.h"
 #include "tests/crash/recording_device.h"
@@ -179,6 +181,20 @@ UniqueFd Seal(const std::vector<std::byte>& bytes) {
   return fd;
 }
 
+void TagAnew(const Workshop& shop, const Superblock& first) {
+  RegionTag tag{first.chunk_bytes, {}, first.superblock_chunks};
+  tag.migration_id.fill(std::byte{0x77});
+  const ByteExtent fs{first.source_fs_offset,
+                      kDiskBytes - first.source_fs_offset};
+  const Status status =
+      WriteRegionTag(shop.Path("disk"), fs, kRegionFileName, tag);
+  if (!status) Give("tag: " + status.error().message);
+}
+
+std::string PathOf(const UniqueFd& fd) {
+  return "/proc/self/fd/" + std::to_string(fd.get());
+}
+
 }  // namespace
 
 bool CanMakeAgentScenes() {
@@ -195,7 +211,10 @@ std::shared_ptr<const AgentScene> ReleasedScene() {
     agent->scene.source = shop.Load("disk");
     agent->scene.SetDisk(agent->scene.source);
     agent->sealed = Seal(agent->scene.disk);
-    agent->path = "/proc/self/fd/" + std::to_string(agent->sealed.get());
+    agent->path = PathOf(agent->sealed);
+    TagAnew(shop, agent->first);
+    agent->sealed_anew = Seal(shop.Load("disk"));
+    agent->path_anew = PathOf(agent->sealed_anew);
     return agent;
   }();
   return made;

@@ -20,12 +20,15 @@ namespace bootstream {
 // disk but a file of the source's own: generated disks and the agent's stop
 // points stand for that.  The agent reads
 // the source's file system by a path (libext2fs); here that is `path`, the disk
-// as it was released, sealed against writing.
+// as it was released, sealed against writing, or `path_anew`, where the region
+// file is tagged for another map in the same place.
 struct AgentScene {
   Scene scene;
   Superblock first;  // of phase released
   UniqueFd sealed;
   std::string path;
+  UniqueFd sealed_anew;
+  std::string path_anew;
   static constexpr uint64_t kTableBytes = uint64_t{5} * kBlockBytes;
 };
 

@@ -24,7 +24,10 @@ AgentWorkload::AgentWorkload(Scene scene, std::vector<std::byte> content,
       scene_(std::move(scene)),
       model_(content),
       options_(options),
-      agent_(scene_, released_->path, options.batch_chunks) {}
+      agent_(scene_,
+             options.command == Command::kLayDown ? released_->path_anew
+                                                  : released_->path,
+             options.batch_chunks) {}
 
 std::string AgentWorkload::Run(RecordingDevice& device) {
   const Status status = RunCommand(device);
@@ -45,13 +48,15 @@ Status AgentWorkload::RunCommand(BlockDevice& device) const {
   return agent_.Rollback(device);
 }
 
-// Before a map is laid down, nothing may be there.
+// Before a map is laid down, nothing may be there, or what a power cut has
+// torn: the region file is tagged afterwards only.
 Result<std::optional<Superblock>> AgentWorkload::Find(
     BlockDevice& device) const {
   auto found = agent_.Find(device);
   if (found) return std::optional<Superblock>(std::move(*found));
   const bool may_be_none = options_.command == Command::kLayDown &&
-                           found.error().code == ErrorCode::kNotFound;
+                           (found.error().code == ErrorCode::kNotFound ||
+                            found.error().code == ErrorCode::kCorrupt);
   if (may_be_none) return std::optional<Superblock>();
   return found.error();
 }

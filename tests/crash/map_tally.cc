@@ -13,6 +13,21 @@ namespace {
 constexpr uint32_t kChunk = Scene::kChunk;
 constexpr size_t kJournalHeaderBytes = 16;  // of a block: format.md 2.6
 
+Result<Superblock> FindAny(std::span<const std::byte> bytes,
+                           BlockDevice& disk) {
+  for (size_t at = 0; at + kSuperblockSlotsBytes <= bytes.size();
+       at += kChunk) {
+    for (const size_t slot : {size_t{0}, size_t{kSuperblockBytes}}) {
+      const auto one =
+          DecodeSuperblock(bytes.subspan(at + slot, kSuperblockBytes));
+      if (!one) continue;
+      return RunInline(
+          MapStore::ReadSuperblock(disk, kChunk, one->superblock_chunks));
+    }
+  }
+  return Error{ErrorCode::kNotFound, "no superblock"};
+}
+
 // Follows a map by what is written to its disk.
 class MapWatcher {
  public:
@@ -21,8 +36,7 @@ class MapWatcher {
     ScratchDisk disk({base.begin(), base.end()});
     std::vector<DiskChunk> chunks;
     for (uint64_t c = 0; c < base.size() / kChunk; ++c) chunks.push_back({c});
-    const auto found =
-        RunInline(MapStore::ScanForSuperblock(disk, kChunk, chunks));
+    const auto found = FindAny(base, disk);
     if (!found) return;
     superblock_ = *found;
     next_sequence_ = found->journal_sequence;

@@ -57,6 +57,7 @@ struct MapFixture {
   static std::vector<DiskChunk> ScanOrder() {
     return Options().superblock_order;
   }
+  static Uuid Id() { return Options().superblock.migration_id; }
 
   // A new map on `device`.
   static std::unique_ptr<MapStore> Create(BlockDevice& device,
@@ -70,7 +71,7 @@ struct MapFixture {
       std::unique_ptr<KeptChanges> kept = nullptr) {
     const std::vector<DiskChunk> order = ScanOrder();
     const auto sb =
-        RunInline(MapStore::ScanForSuperblock(device, kChunk, order));
+        RunInline(MapStore::ScanForSuperblock(device, kChunk, Id(), order));
     if (!sb) return sb.error();
     return RunInline(
         MapStore::Open(device, *sb, Facts(), read_only, std::move(kept)));

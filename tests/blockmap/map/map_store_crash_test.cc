@@ -174,8 +174,9 @@ TEST_P(MapStoreCrashTest, PowerCutAfterADeathOfTheProcessLeavesAMap) {
   }
 }
 
-// Places in the region that take no write, more of them as time goes by: the map
-// goes around them, and no power cut and no death in between loses anything.
+// Places in the region that take no write, more of them as time goes by: the
+// map goes around them, and no power cut and no death in between loses
+// anything.
 TEST_P(MapStoreCrashTest, GoesAroundPlacesThatTakeNoWrite) {
   const uint64_t seed = GetParam();
   std::mt19937_64 random(seed);
@@ -295,8 +296,8 @@ TEST_P(MapStoreCrashTest, PowerCutInCreateLeavesNothingOrAnEmptyMap) {
     for (int fate = 0; fate < 40; ++fate) {
       CrashDevice after(device.AfterPowerCut(random));
       const auto order = MapFixture::ScanOrder();
-      const auto sb = RunInline(
-          MapStore::ScanForSuperblock(after, MapFixture::kChunk, order));
+      const auto sb = RunInline(MapStore::ScanForSuperblock(
+          after, MapFixture::kChunk, MapFixture::Id(), order));
       if (!sb) continue;
       const auto store =
           RunInline(MapStore::Open(after, *sb, MapFixture::Facts()));

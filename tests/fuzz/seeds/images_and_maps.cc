@@ -1,4 +1,5 @@
 #include "blockmap/base/coding.h"
+#include "blockmap/disk/region_tag.h"
 #include "blockmap/image/latest.h"
 #include "blockmap/image/pack.h"
 #include "blockmap/map/chain.h"
@@ -100,6 +101,9 @@ void PutMap(Seeds& seeds) {
   stub.disk = sb.disk;
   stub.superblock_chunks = sb.superblock_chunks;
   seeds.Put("superblock", "stub", EncodeStub(stub));
+  seeds.Put(
+      "superblock", "region-tag",
+      EncodeRegionTag({sb.chunk_bytes, sb.migration_id, sb.superblock_chunks}));
   ChainHeader header;
   header.name.kind = ChainKind::kJournal;
   header.next = DiskChunk{9};

@@ -1,16 +1,18 @@
 // An ext4 file system: its blocks in use and free, the extents of the region's
-// file, where /boot is.  libext2fs reads it; what it says is checked by us. The
-// input is a list of changes (place in three bytes, length, bytes) to a small
-// file system that mke2fs makes.
+// file and its tag, where /boot is.  libext2fs reads it; what it says is
+// checked by us. The input is a list of changes (place in three bytes, length,
+// bytes) to a small file system that mke2fs makes.
 
 #include <array>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 #include "blockmap/base/coding.h"
 #include "blockmap/base/file_util.h"
 #include "blockmap/disk/ext_space.h"
 #include "blockmap/disk/file_extents.h"
+#include "blockmap/disk/region_tag.h"
 #include "blockmap/disk/used_extents.h"
 #include "imgserver/boot_directory.h"
 #include "tests/fuzz/fuzz.h"
@@ -21,10 +23,20 @@ namespace {
 
 constexpr uint64_t kBytesMax = 1 << 20;
 
+RegionTag SomeTag() {
+  RegionTag tag;
+  tag.migration_id.fill(std::byte{0x42});
+  tag.superblock_chunks = {DiskChunk{1}, DiskChunk{2}};
+  return tag;
+}
+
 std::vector<std::byte> MakeFileSystem() {
   std::string folder =
       (std::filesystem::temp_directory_path() / "fuzz-ext-XXXXXX").string();
   Require(::mkdtemp(folder.data()) != nullptr, "a temporary folder");
+  const auto tag = EncodeRegionTag(SomeTag());
+  std::ofstream(folder + "/tag", std::ios::binary)
+      .write(reinterpret_cast<const char*>(tag.data()), tag.size());
   const std::string script =
       "cd " + folder +
       " && mkdir -p root/boot/grub && echo kernel > root/boot/vmlinuz-6.1 &&"
@@ -33,7 +45,8 @@ std::vector<std::byte> MakeFileSystem() {
       " -O ^metadata_csum,^has_journal,^resize_inode,^uninit_bg"
       " -U 01234567-89ab-cdef-0123-456789abcdef"
       " -E hash_seed=01234567-89ab-cdef-0123-456789abcdef"
-      " -d root disk 256k >/dev/null";
+      " -d root disk 256k >/dev/null && /sbin/debugfs -w -R"
+      " 'ea_set -f tag .bootstream-region trusted.bootstream' disk 2>/dev/null";
   Require(std::system(script.c_str()) == 0, "mke2fs makes a file system");
   auto bytes = ReadWholeFile(folder + "/disk", kBytesMax);
   Require(bytes.has_value(), "mke2fs has made a file system");
@@ -82,6 +95,8 @@ FUZZ_TARGET(ext) {
       Require(run.end() <= grid.chunk_count(), "chunks lie on the disk");
     }
   }
+  const auto tag = ReadRegionTag(file.path(), partition, kRegionFileName);
+  Require(tag || !input.empty(), "the tag is read");
   const auto space = ReadExtSpace(file.path(), partition, kRegionFileName);
   if (space) {
     CheckExtents(space->free, partition.size, true);

@@ -196,7 +196,8 @@ Result<Superblock> FindSuperblock(EditedDisk& disk) {
   auto found = RunInline(FindMigration(disk, Sha256{}));
   if (found && found->superblock) return std::move(*found->superblock);
   const std::vector<DiskChunk> order = MapFixture::ScanOrder();
-  return RunInline(MapStore::ScanForSuperblock(disk, kChunk, order));
+  return RunInline(
+      MapStore::ScanForSuperblock(disk, kChunk, MapFixture::Id(), order));
 }
 
 // What was opened can be used, closed and opened again.

@@ -1,10 +1,11 @@
-// Superblock, anchor, stub and chain header: as they come, and with the
-// checksum made right.
+// Superblock, anchor, stub, chain header and tag of a region file: as they
+// come, and with the checksum made right.
 
 #include "blockmap/map/superblock.h"
 
 #include <algorithm>
 
+#include "blockmap/disk/region_tag.h"
 #include "blockmap/map/chain.h"
 #include "blockmap/map/sealed.h"
 #include "tests/fuzz/fuzz.h"
@@ -50,6 +51,13 @@ void TryChainHeader(std::span<const std::byte> block) {
           "a chain header is written as it was read");
 }
 
+void TryRegionTag(std::span<const std::byte> bytes) {
+  const auto tag = DecodeRegionTag(bytes);
+  if (!tag) return;
+  Require(std::ranges::equal(EncodeRegionTag(*tag), bytes),
+          "a region file's tag is written as it was read");
+}
+
 }  // namespace
 
 FUZZ_TARGET(superblock) {
@@ -60,6 +68,7 @@ FUZZ_TARGET(superblock) {
   TryAnchor(block);
   TryStub(std::span(block).first(kSectorBytes));
   TryChainHeader(block);
+  TryRegionTag(input);
 
   auto sealed = block;
   Seal(sealed);
@@ -72,6 +81,9 @@ FUZZ_TARGET(superblock) {
   sealed = block;
   Seal(std::span(sealed).subspan(kStubSealedAt, kStubSealedBytes));
   TryStub(std::span(sealed).first(kSectorBytes));
+  sealed = block;
+  Seal(std::span(sealed).first(kRegionTagBytes));
+  TryRegionTag(std::span(sealed).first(kRegionTagBytes));
 }
 
 }  // namespace bootstream
