@@ -108,6 +108,28 @@ class LocateTest : public MigrationTest {
     }
   }
 
+  // Everywhere in the space that will be the region.
+  void FillWithStale(std::vector<DiskExtent>& region) {
+    const std::string fresh = Copy(disk_, "fresh");
+    ASSERT_NO_FATAL_FAILURE(Stop("released"));
+    region = RegionOf(disk_);
+    const Superblock likely = Found();
+    Run("cp " + fresh + " source");
+    ASSERT_NO_FATAL_FAILURE(PlantStale(region, likely));
+  }
+
+  void MoveSuperblocks(const Superblock& superblock) {
+    auto device = PosixBlockDevice::Open(disk_, OpenMode::kReadWrite);
+    ASSERT_TRUE(device.has_value());
+    const auto opened =
+        RunInline(OpenMigration(JobOn(*device), superblock, false));
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    for (const DiskChunk chunk : superblock.superblock_chunks) {
+      const Status moved = RunInline(opened->store->MoveMetadata(chunk));
+      ASSERT_TRUE(moved.has_value()) << moved.error().message;
+    }
+  }
+
   static constexpr uint64_t kFewReads = 60;  // superblocks, anchors, tables
 
  private:
@@ -121,12 +143,8 @@ class LocateTest : public MigrationTest {
 };
 
 TEST_F(LocateTest, OtherMigrationsSuperblocksAreNotFoundInTheNewRegion) {
-  const std::string fresh = Copy(disk_, "fresh");
-  Stop("released");
-  const auto region = RegionOf(disk_);
-  const Superblock likely = Found();
-  Run("cp " + fresh + " source");
-  ASSERT_NO_FATAL_FAILURE(PlantStale(region, likely));
+  std::vector<DiskExtent> region;
+  ASSERT_NO_FATAL_FAILURE(FillWithStale(region));
   ASSERT_NO_FATAL_FAILURE(ExpectNothing());
   for (const char* stop : {"region-allocated", "map-created"}) {
     SCOPED_TRACE(stop);
@@ -173,16 +191,19 @@ TEST_F(LocateTest, WhatWasForgottenIsNotFoundAgain) {
   EXPECT_NE(Found().migration_id, parked.migration_id);
 }
 
-TEST_F(LocateTest, SuperblocksThatHaveMovedAreFound) {
+TEST_F(LocateTest, SuperblocksThatHaveMovedAreFoundAmongStaleOnes) {
+  std::vector<DiskExtent> region;
+  ASSERT_NO_FATAL_FAILURE(FillWithStale(region));
   ASSERT_NO_FATAL_FAILURE(Stop("released"));
+  EXPECT_EQ(RegionOf(disk_), region);
   const Superblock before = Found();
   uint64_t reads = 0;
   ASSERT_TRUE(Find(&reads).has_value());
   EXPECT_LT(reads, kFewReads);
-  RegionTag tag{
-      before.chunk_bytes, before.migration_id, {DiskChunk{1}, DiskChunk{0}}};
-  ASSERT_TRUE(WriteRegionTag(disk_, kRoot, kRegionFileName, tag).has_value());
-  EXPECT_EQ(Found().migration_id, before.migration_id);
+  ASSERT_NO_FATAL_FAILURE(MoveSuperblocks(before));
+  const Superblock after = Found();
+  EXPECT_EQ(after.migration_id, before.migration_id);
+  EXPECT_NE(after.superblock_chunks, before.superblock_chunks);
 }
 
 TEST_F(LocateTest, TagOfAnotherMigrationLeadsToNothing) {
