@@ -72,7 +72,10 @@ void FetchWindow::OnReceived(Duration now, uint64_t bytes, bool full) {
   const Duration trip = round_trip() + options_.target;
   const double gain = starting_ ? 1.0 : Ratio(options_.target, 2 * trip);
   const double share = std::min(static_cast<double>(bytes) / bytes_, 1.0);
-  Resize(std::min(bytes_ * (1 + gain * off * share), Ceiling()));
+  // What the link brings in a round trip leaves no queue: what is late then is
+  // late for another reason.
+  const double floor = best_rate_ * Seconds(round_trip());
+  Resize(std::clamp(bytes_ * (1 + gain * off * share), floor, Ceiling()));
 }
 
 void FetchWindow::NoteRate(Duration now, uint64_t bytes, bool full) {

@@ -101,6 +101,18 @@ TEST_F(FetchWindowTest, OneLateReplyIsNoQueue) {
   EXPECT_GE(window_.bytes(), before);
 }
 
+// A machine or a server that is busy answers late, whatever is asked for.
+TEST_F(FetchWindowTest, LateRepliesAloneDoNotCloseIt) {
+  Meet();
+  Turns(100);
+  for (int i = 0; i < 1000; ++i) {
+    now_ += milliseconds(20);
+    window_.OnFirstByte(now_, milliseconds(80));
+    window_.OnReceived(now_, 250'000, true);
+  }
+  EXPECT_GE(window_.bytes(), 250'000U);
+}
+
 TEST_F(FetchWindowTest, GentleLeavesNoQueue) {
   Meet();
   Turns(100);
