@@ -50,9 +50,10 @@ class BootSite(Site):
 
 
 def replay(site, far, local, reads):
-    """Seconds from the driver's start until the last read of the watched boot
-    has its answer, and the bytes received.  One read at a time, with no time to
-    think in between; the boot set has been brought by the agent."""
+    """Seconds from the driver's start until the last read of the watched boot,
+    its boot loader's included, has its answer, and the bytes received.  One read
+    at a time, with no time to think in between.  The boot set is there: the agent
+    has brought it, and that takes as long as its bytes take on the link."""
     with Ours(site, far.url, migrate_from=local.url,
               prefix=at_client) as ours:
         reader = NbdReader(ours.socket)
@@ -103,7 +104,8 @@ def _bytes_until_login(result, lab, used):
         with lab:
             lab.order_agent("migrate")
             with Machine(disk, lab.work, name="desktop", boot="network",
-                         firmware=lab.firmware, boot_url=lab.boot_url) as it:
+                         firmware=lab.firmware, boot_url=lab.boot_url,
+                         memory="4G") as it:
                 received = _until_login(lab, it)
     finally:
         disk.unlink()
