@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <utility>
 
 namespace bootstream {
@@ -82,8 +83,9 @@ void IoLoop::Stop() {
 // From here on the ring is this thread's.
 void IoLoop::Enable() {
   if (!std::exchange(disabled_, false)) return;
-  ::syscall(__NR_io_uring_register, ring_.ring_fd,
-            IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  const long done = ::syscall(__NR_io_uring_register, ring_.ring_fd,
+                              IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  if (done != 0) std::abort();  // cannot be, of a ring made disabled
 }
 
 void IoLoop::Run() {

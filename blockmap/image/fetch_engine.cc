@@ -104,11 +104,8 @@ void FetchEngine::Promote(const FrameKey& key, FetchClass fetch_class) {
     for (const auto& transfer : transfers_) {
       if (transfer->Promote(key, fetch_class)) return;
     }
+    (void)workers_->Promote(key, fetch_class);
   });
-}
-
-void FetchEngine::SetBackfillPaused(bool paused) {
-  Post([this, paused] { backfill_paused_ = paused; });
 }
 
 FetchStatistics FetchEngine::statistics() const {
@@ -154,11 +151,7 @@ void FetchEngine::StartTransfers() {
     if (!server || !StartOne(*server, LowestAllowed())) break;
   }
   window_full_ = BytesUnderWay() >= window_.bytes() / 2 &&
-                 queue_.HasDue(Now(), LowestWanted());
-}
-
-FetchClass FetchEngine::LowestWanted() const {
-  return backfill_paused_ ? FetchClass::kReadAhead : FetchClass::kBackfill;
+                 queue_.HasDue(Now(), FetchClass::kBackfill);
 }
 
 // The worst class that a new request may have just now.
@@ -175,7 +168,7 @@ FetchClass FetchEngine::LowestAllowed() const {
   if (!Fits(window_.bytes(), RequestBytes())) return FetchClass::kDemand;
   const uint64_t gentle = window_.gentle_bytes();
   const bool in_the_way = IsGentle() && !Fits(gentle, gentle / kGentleRequests);
-  return in_the_way ? FetchClass::kReadAhead : LowestWanted();
+  return in_the_way ? FetchClass::kReadAhead : FetchClass::kBackfill;
 }
 
 // Somebody who has just waited will soon wait again.
@@ -393,9 +386,6 @@ void FetchEngine::GiveUp() {
   next_give_up_check_ = now + kGiveUpCheckInterval;
   const Duration last_progress(last_progress_ns_.load());
   const auto expired = queue_.TakeIf([&](const WantedFrame& frame) {
-    if (backfill_paused_ && frame.fetch_class == FetchClass::kBackfill) {
-      return false;
-    }
     const Duration since = frame.failures > 0
                                ? frame.first_failure
                                : std::max(frame.since, last_progress);

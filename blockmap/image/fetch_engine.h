@@ -69,7 +69,6 @@ class FetchEngine {
   // Any thread.
   void Fetch(const FrameKey& key, FetchClass fetch_class, uint64_t waiter);
   void Promote(const FrameKey& key, FetchClass fetch_class);
-  void SetBackfillPaused(bool paused);
   FetchStatistics statistics() const;
 
  private:
@@ -88,7 +87,6 @@ class FetchEngine {
   void NoteDemand();
   void StartTransfers();
   bool IsUnderWay(FetchClass fetch_class) const;
-  FetchClass LowestWanted() const;
   FetchClass LowestAllowed() const;
   uint64_t BytesUnderWay() const;
   bool IsGentle() const;
@@ -128,7 +126,6 @@ class FetchEngine {
   Transfers transfers_;
   FetchWindow window_;
   bool window_full_ = false;
-  bool backfill_paused_ = false;
   std::optional<Duration> last_demand_;
   Duration next_give_up_check_{0};
 

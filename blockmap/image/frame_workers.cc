@@ -1,5 +1,6 @@
 #include "blockmap/image/frame_workers.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "blockmap/image/least_rights.h"
@@ -28,13 +29,23 @@ void FrameWorkers::Add(Job job) {
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return;
-    if (job.frame.fetch_class == FetchClass::kDemand) {
-      jobs_.push_front(std::move(job));
-    } else {
-      jobs_.push_back(std::move(job));
-    }
+    const FetchClass fetch_class = job.frame.fetch_class;
+    jobs_.emplace(fetch_class, std::move(job));
   }
   changed_.notify_one();
+}
+
+bool FrameWorkers::Promote(const FrameKey& key, FetchClass fetch_class) {
+  const std::lock_guard lock(mutex_);
+  const auto found = std::find_if(
+      jobs_.begin(), jobs_.end(),
+      [&](const auto& it) { return it.second.frame.key == key; });
+  if (found == jobs_.end()) return false;
+  if (found->first <= fetch_class) return true;
+  auto node = jobs_.extract(found);
+  node.key() = node.mapped().frame.fetch_class = fetch_class;
+  jobs_.insert(std::move(node));
+  return true;
 }
 
 void FrameWorkers::Run() {
@@ -46,8 +57,7 @@ void FrameWorkers::Run() {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
       if (stopping_) return;
-      job = std::move(jobs_.front());
-      jobs_.pop_front();
+      job = std::move(jobs_.extract(jobs_.begin()).mapped());
     }
     auto content = AlignedBuffer::Unfilled(job.frame.key.content_bytes);
     const Status status =

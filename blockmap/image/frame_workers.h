@@ -3,8 +3,8 @@
 
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -32,8 +32,10 @@ class FrameWorkers {
   FrameWorkers(const FrameWorkers&) = delete;
   FrameWorkers& operator=(const FrameWorkers&) = delete;
 
-  // Any thread.  A demand goes before everything else.
+  // Any thread.  A better class goes first; first come, first served in it.
   void Add(Job job);
+  // Any thread.  False: no such frame waits.
+  bool Promote(const FrameKey& key, FetchClass fetch_class);
 
  private:
   void Run();
@@ -41,8 +43,8 @@ class FrameWorkers {
   const OnDone on_done_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Job> jobs_;   // under mutex_
-  bool stopping_ = false;  // under mutex_
+  std::multimap<FetchClass, Job> jobs_;  // under mutex_
+  bool stopping_ = false;                // under mutex_
   std::vector<std::thread> threads_;
 };
 

@@ -34,9 +34,6 @@ class HttpChunkSource final : public ChunkSource {
   void Promote(ImageChunk chunk, FetchClass fetch_class) override;
   FetchStatistics statistics() const override { return engine_->statistics(); }
 
-  // Backfill begins no new request while paused.
-  void SetBackfillPaused(bool paused) { engine_->SetBackfillPaused(paused); }
-
  private:
   struct Waiter {
     Event done;

@@ -64,6 +64,9 @@ class StreamEngine final : public BlockService {
     bool read_only = false;
     // What is read in sequence is fetched so far ahead; 0: nothing is.
     uint64_t read_ahead_bytes = 0;
+    // A disk that is further behind with storing what has come is waited for,
+    // and nothing more is read ahead.
+    uint64_t unstored_bytes_max = uint64_t{16} << 20;
     // Hears of each thing that went wrong with the disk, with its address.
     std::function<void(const std::string&)> report = {};
   };
@@ -121,8 +124,6 @@ class StreamEngine final : public BlockService {
   const Manifest& manifest() const { return *manifest_; }
 
  private:
-  // A disk that is so far behind is waited for.
-  static constexpr uint64_t kUnstoredBytesMax = uint64_t{16} << 20;
   // With more downloads than these under way nothing is read ahead.
   static constexpr size_t kFlightsMax = 640;
 

@@ -25,6 +25,7 @@ void StreamEngine::NoteRead(uint64_t offset, uint64_t size) {
 void StreamEngine::FetchAhead(uint64_t offset, uint64_t size) {
   const bool pointless = size == 0 || options_.read_only || guesses_off_ ||
                          flights_.size() >= kFlightsMax ||
+                         unstored_bytes_ > options_.unstored_bytes_max ||
                          store_.superblock().phase >= Phase::kComplete;
   if (pointless) return;
   const uint64_t first = offset / grid_.chunk_bytes;
@@ -52,8 +53,8 @@ Task<Status> StreamEngine::ReadPiece(Piece piece, std::span<std::byte> out) {
     ++statistics_.demand_misses;
     flight = StartFlight(piece.chunk, FetchClass::kDemand);
     // Not for its way to the disk, unless the disk is far behind.
-    co_await (unstored_bytes_ > kUnstoredBytesMax ? flight->done
-                                                  : flight->arrived);
+    const bool behind = unstored_bytes_ > options_.unstored_bytes_max;
+    co_await (behind ? flight->done : flight->arrived);
     if (flight->failed) co_return flight->status;
     guard = co_await locks_.Shared(piece.chunk);
     state = store_.map().Get(piece.chunk);
@@ -105,7 +106,9 @@ Task<Status> StreamEngine::ReadLocal(Piece piece, const ChunkState& state,
       if (flight == nullptr) {
         co_return Error{ErrorCode::kIo, "a block went missing under a read"};
       }
-      if (content.empty()) content = Merged(piece.chunk, missing, *flight, merged);
+      if (content.empty()) {
+        content = Merged(piece.chunk, missing, *flight, merged);
+      }
       std::memcpy(part.data(), content.data() + at, part.size());
     }
     at = stop;

@@ -132,10 +132,8 @@ class FuseFrontend final : public Frontend {
       : loop_(loop), service_(service), options_(std::move(options)) {}
 
   Task<Result<std::string>> Start() override {
-    if (service_.size_bytes() % kSectorBytes != 0) {
-      co_return Error{ErrorCode::kInvalid,
-                      "a block device of half a sector cannot be"};
-    }
+    Status status = CheckWholeSectors(service_.size_bytes());
+    if (!status) co_return status.error();
     auto dev = OpenDev(options_.kept);
     if (!dev) co_return dev.error();
     dev_ = std::move(*dev);

@@ -60,6 +60,12 @@ Status CheckDeviceSize(const std::string& name, uint64_t size_bytes) {
                                    " sectors instead of " + expected};
 }
 
+Status CheckWholeSectors(uint64_t size_bytes) {
+  if (size_bytes % kSectorBytes == 0) return OkStatus();
+  return Error{ErrorCode::kInvalid,
+               "a block device of half a sector cannot be"};
+}
+
 Result<UniqueFd> OpenDev(FdStore* kept) {
   UniqueFd dev;
   if (kept != nullptr) dev = kept->Take(kKeptName);

@@ -22,6 +22,9 @@ Status WriteDeviceAttribute(const std::string& name,
                             const std::string& attribute,
                             const std::string& value);
 
+// kInvalid unless a block device can have that size.
+Status CheckWholeSectors(uint64_t size_bytes);
+
 // kIo unless the kernel gives the device exactly `size_bytes`: a device that
 // is not connected has size 0, and must not be taken for one.
 Status CheckDeviceSize(const std::string& name, uint64_t size_bytes);

@@ -5,7 +5,6 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <charconv>
 #include <optional>
 #include <utility>
 
@@ -145,10 +144,8 @@ class NbdFrontend final : public Frontend {
       : loop_(loop), service_(service), options_(std::move(options)) {}
 
   Task<Result<std::string>> Start() override {
-    if (service_.size_bytes() % kSectorBytes != 0) {
-      co_return Error{ErrorCode::kInvalid,
-                      "a block device of half a sector cannot be"};
-    }
+    Status status = CheckWholeSectors(service_.size_bytes());
+    if (!status) co_return status.error();
     auto dev = OpenDev(options_.kept);
     if (!dev) co_return dev.error();
     dev_ = std::move(*dev);
@@ -161,7 +158,7 @@ class NbdFrontend final : public Frontend {
     index_ = attached->index;
     if (options_.kept != nullptr) {
       const Status s =
-          options_.kept->KeepText(kKeptName, std::to_string(index_));
+          options_.kept->KeepNumber(kKeptName, static_cast<uint32_t>(index_));
       if (!s) Log(s.error().message);
     }
     session_ = std::make_unique<NbdSession>(
@@ -190,13 +187,9 @@ class NbdFrontend final : public Frontend {
  private:
   std::optional<int> KeptIndex() const {
     if (options_.kept == nullptr) return std::nullopt;
-    const auto text = options_.kept->TakeText(kKeptName);
-    int index = 0;
-    if (!text || std::from_chars(text->data(), text->data() + text->size(),
-                                 index).ec != std::errc()) {
-      return std::nullopt;
-    }
-    return index;
+    const auto index = options_.kept->TakeNumber(kKeptName);
+    if (!index) return std::nullopt;
+    return static_cast<int>(*index);
   }
 
   NbdNetlink::Device DeviceWanted() const {

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -229,10 +228,8 @@ class UblkFrontend final : public Frontend {
       : loop_(loop), service_(service), options_(std::move(options)) {}
 
   Task<Result<std::string>> Start() override {
-    if (service_.size_bytes() % kSectorBytes != 0) {
-      co_return Error{ErrorCode::kInvalid,
-                      "a block device of half a sector cannot be"};
-    }
+    Status status = CheckWholeSectors(service_.size_bytes());
+    if (!status) co_return status.error();
     auto dev = OpenDev(options_.kept);
     if (!dev) co_return dev.error();
     dev_ = std::move(*dev);
@@ -244,7 +241,7 @@ class UblkFrontend final : public Frontend {
     if (!attached) co_return attached.error();
     id_ = attached->id;
     fd_ = std::move(attached->fd);
-    Status status = Serve(attached->queues, attached->queue_depth);
+    status = Serve(attached->queues, attached->queue_depth);
     if (status) {
       auto going = OnThread(
           loop_, [dev = dev_.get(), id = id_, taken = attached->taken_over,
@@ -259,7 +256,7 @@ class UblkFrontend final : public Frontend {
     }
     if (!attached->taken_over) co_await SetDeathNotice();
     if (options_.kept != nullptr) {
-      const Status s = options_.kept->KeepText(kKeptName, std::to_string(id_));
+      const Status s = options_.kept->KeepNumber(kKeptName, id_);
       if (!s) Log(s.error().message);
     }
     co_return DevicePath(UblkBlockName(id_));
@@ -281,13 +278,7 @@ class UblkFrontend final : public Frontend {
 
   std::optional<uint32_t> KeptId() const {
     if (options_.kept == nullptr) return std::nullopt;
-    const auto text = options_.kept->TakeText(kKeptName);
-    uint32_t id = 0;
-    if (!text || std::from_chars(text->data(), text->data() + text->size(), id)
-                         .ec != std::errc()) {
-      return std::nullopt;
-    }
-    return id;
+    return options_.kept->TakeNumber(kKeptName);
   }
 
   Task<void> SetDeathNotice() {

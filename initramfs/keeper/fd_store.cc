@@ -9,6 +9,7 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 
 #include "blockmap/base/file_util.h"
@@ -80,6 +81,20 @@ std::optional<std::string> FdStore::TakeText(std::string_view name) {
 
 Status FdStore::KeepText(std::string_view name, std::string_view text) {
   return KeepBytes(name, std::as_bytes(std::span(text.data(), text.size())));
+}
+
+std::optional<uint32_t> FdStore::TakeNumber(std::string_view name) {
+  const auto text = TakeText(name);
+  uint32_t number = 0;
+  if (!text || std::from_chars(text->data(), text->data() + text->size(),
+                               number).ec != std::errc()) {
+    return std::nullopt;
+  }
+  return number;
+}
+
+Status FdStore::KeepNumber(std::string_view name, uint32_t number) {
+  return KeepText(name, std::to_string(number));
 }
 
 void FdStore::Say(KeeperWord word, std::string_view text, int number) {

@@ -53,6 +53,9 @@ class FdStore {
   Status KeepBytes(std::string_view name, std::span<const std::byte> bytes);
   std::optional<std::string> TakeText(std::string_view name);
   Status KeepText(std::string_view name, std::string_view text);
+  // And for a number.
+  std::optional<uint32_t> TakeNumber(std::string_view name);
+  Status KeepNumber(std::string_view name, uint32_t number);
 
   // Tell the keeper; nothing without one.
   void Say(KeeperWord word, std::string_view text, int number = 0);

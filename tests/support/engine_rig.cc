@@ -40,6 +40,7 @@ EngineRig::EngineRig(std::vector<DiskExtent> region)
   std::memset(image_.data() + 8 * kChunk, 0, 4 * kChunk);
   ManifestContent content = DescribeImage(image_, kChunk);
   content.pinned = {{4, 2}};
+  content.prefetch = {{20, 2, 0}, {14, 1, 5}};
   manifest_ =
       std::make_shared<const Manifest>(SignAndOpen(content, &manifest_file_));
   device_ = std::make_unique<MemoryDevice>(old_disk_);
@@ -65,7 +66,7 @@ EngineRig::EngineRig(std::vector<DiskExtent> region)
 
 void EngineRig::OpenEngine() {
   source_ = std::make_unique<FakeChunkSource>(image_, kChunk);
-  StreamEngine::Options options;
+  StreamEngine::Options options = options_;
   options.report = [this](const std::string& text) {
     reports_.push_back(text);
   };
@@ -117,6 +118,11 @@ Result<Superblock> EngineRig::FindSuperblock() {
   if (!known) return known.error();
   if (!*known) return Error{ErrorCode::kNotFound, "there is no migration"};
   return std::move(**known);
+}
+
+void EngineRig::RestartWith(StreamEngine::Options options) {
+  options_ = std::move(options);
+  Restart();
 }
 
 void EngineRig::KeepChanges() {

@@ -17,9 +17,9 @@
 namespace bootstream {
 
 // A streaming engine over a disk and an image in memory: 64 KiB chunks; the
-// image is 32 chunks, of which chunks 8 to 11 are zero and chunks 4 and 5 are
-// pinned; the disk is 160 chunks of old content, and the region is what
-// `region` says.
+// image is 32 chunks, of which 8 to 11 are zero, 4 and 5 are pinned, and 20, 21
+// and 14 are what a watched boot has read; the disk is 160 chunks of old
+// content, and the region is what `region` says.
 class EngineRig {
  public:
   static constexpr uint64_t kChunk = uint64_t{64} << 10;
@@ -52,6 +52,8 @@ class EngineRig {
   Status TryRestart();
   // Restart, and from now on have a keeper hold the changes of the map.
   void KeepChanges();
+  // Restart with other options, here and later; reports() is kept.
+  void RestartWith(StreamEngine::Options options);
 
   std::vector<std::byte> Read(uint64_t offset, uint64_t size);
   void Write(uint64_t offset, uint64_t size, std::byte value);
@@ -71,6 +73,7 @@ class EngineRig {
   std::unique_ptr<MemoryDevice> device_;
   std::unique_ptr<FaultyDevice> faults_;
   std::vector<std::string> reports_;
+  StreamEngine::Options options_;
   UniqueFd kept_;
   std::unique_ptr<MapStore> store_;
   Superblock last_;  // of the store that ended

@@ -2,6 +2,7 @@
 #define TESTS_SUPPORT_FAULTY_DEVICE_H_
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <string>
@@ -21,7 +22,7 @@ class FaultyDevice final : public BlockDevice {
 
   void Submit(IoRequest& request) override {
     if (std::exchange(holds_next_, false)) {
-      held_ = &request;
+      held_.push_back(&request);
       return;
     }
     if (Fails(request)) {
@@ -53,10 +54,15 @@ class FaultyDevice final : public BlockDevice {
   void FailRead(uint64_t n) { fail_read_ = reads_ + n; }
   void FailWrite(uint64_t n) { fail_write_ = writes_ + n; }
   void FailFlush(uint64_t n) { fail_flush_ = flushes_ + n; }
-  // The next request, and that one only, waits until LetGo.
+  // The next request, and that one only, waits for LetGo.
   void HoldOne() { holds_next_ = true; }
-  void LetGo() { Submit(*std::exchange(held_, nullptr)); }
-  bool holds_one() const { return held_ != nullptr; }
+  // The one that has waited longest is made.
+  void LetGo() {
+    IoRequest* const request = held_.front();
+    held_.pop_front();
+    Submit(*request);
+  }
+  bool holds_one() const { return !held_.empty(); }
   void Mend() {
     unreadable_.clear();
     unwritable_.clear();
@@ -103,7 +109,7 @@ class FaultyDevice final : public BlockDevice {
   std::vector<ByteExtent> unwritable_;
   bool heal_by_writing_ = false;
   bool holds_next_ = false;
-  IoRequest* held_ = nullptr;  // not owned
+  std::deque<IoRequest*> held_;  // not owned
   std::optional<uint64_t> fail_read_;
   std::optional<uint64_t> fail_write_;
   std::optional<uint64_t> fail_flush_;

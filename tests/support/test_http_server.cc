@@ -242,16 +242,14 @@ bool TestHttpServer::AnswerWith(int fd, const Request& request, Fault fault,
   uint64_t begin = ranged ? request.begin : 0;
   uint64_t end =
       ranged ? std::min<uint64_t>(request.end, file.size()) : file.size();
-  uint64_t shift = 0;
   if (fault == Fault::kWrongRange) {
     ++begin;
     if (end < file.size()) ++end;
   }
   if (fault == Fault::kWrongWhole) --end;
-  if (fault == Fault::kShiftedBytes) shift = end < file.size() ? 1 : -1;
-  std::vector<std::byte> body;
-  for (uint64_t at = begin; at < end; ++at) {
-    body.push_back(file[(at + shift) % file.size()]);
+  std::vector<std::byte> body(file.begin() + begin, file.begin() + end);
+  if (fault == Fault::kShiftedBytes) {
+    std::rotate(body.begin(), body.begin() + 1, body.end());
   }
   if (fault == Fault::kFlippedBit) body[body.size() / 2] ^= std::byte{1};
   std::string head =

@@ -140,67 +140,49 @@ TEST_F(HttpChunkSourceTest, WaitersAreToldWhenTheSourceGoes) {
   EXPECT_EQ(told, 6U);
 }
 
-TEST_F(HttpChunkSourceTest, DemandIsServedWhileBackfillHangs) {
-  const uint64_t half = manifest_->Find(ImageChunk{12})->pack_offset;
-  server_.SetFault([half](const Request& request) {
-    return request.begin >= half ? Fault::kStall : Fault::kNone;
-  });
-  options_.stall_timeout = milliseconds(60000);
+// Chunks from the twelfth on are wanted by backfill, and do not come.
+class HangingBackfillTest : public HttpChunkSourceTest {
+ protected:
+  static constexpr uint64_t kFirst = 12;
+
+  void HangBy(Fault fault) {
+    const uint64_t begin = manifest_->Find(ImageChunk{kFirst})->pack_offset;
+    server_.SetFault([=](const Request& request) {
+      return request.begin >= begin ? fault : Fault::kNone;
+    });
+    options_.stall_timeout = milliseconds(60000);
+  }
+  Task<void> Backfill(uint64_t chunk) {
+    (void)co_await source_->Fetch(ImageChunk{chunk}, FetchClass::kBackfill);
+  }
+  void ExpectDemandBesideIt() {
+    for (uint64_t c = kFirst; c < kChunks; ++c) Spawn(Backfill(c));
+    server_.WaitForRequests(2);
+    for (uint64_t chunk = 0; chunk < 4; ++chunk) {
+      EXPECT_TRUE(IsRight(chunk, Fetch(chunk)));
+    }
+  }
+};
+
+TEST_F(HangingBackfillTest, DemandIsServed) {
+  HangBy(Fault::kStall);
   options_.limits.batch_bytes = kChunk;
   options_.requests_max = 4;
   Open();
-  const auto backfill = [&](uint64_t chunk) -> Task<void> {
-    (void)co_await source_->Fetch(ImageChunk{chunk}, FetchClass::kBackfill);
-  };
-  for (uint64_t chunk = 12; chunk < kChunks; ++chunk) Spawn(backfill(chunk));
-  server_.WaitForRequests(2);
-  for (uint64_t chunk = 0; chunk < 4; ++chunk) {
-    EXPECT_TRUE(IsRight(chunk, Fetch(chunk)));
-  }
+  ExpectDemandBesideIt();
   source_.reset();
 }
 
 // Two frames fill the window; demand does not ask for room in it.
-TEST_F(HttpChunkSourceTest, BackfillKeepsToTheWindowAndDemandDoesNot) {
-  const uint64_t half = manifest_->Find(ImageChunk{12})->pack_offset;
-  server_.SetFault([half](const Request& request) {
-    return request.begin >= half ? Fault::kSilent : Fault::kNone;
-  });
-  options_.stall_timeout = milliseconds(60000);
+TEST_F(HangingBackfillTest, KeepsToTheWindowAndDemandDoesNot) {
+  HangBy(Fault::kSilent);
   options_.window = {.bytes_start = 2 * kChunk,
                      .bytes_min = 2 * kChunk,
                      .bytes_max = 2 * kChunk};
   Open();
-  const auto backfill = [&](uint64_t chunk) -> Task<void> {
-    (void)co_await source_->Fetch(ImageChunk{chunk}, FetchClass::kBackfill);
-  };
-  for (uint64_t chunk = 12; chunk < kChunks; ++chunk) Spawn(backfill(chunk));
-  server_.WaitForRequests(2);
-  for (uint64_t chunk = 0; chunk < 4; ++chunk) {
-    EXPECT_TRUE(IsRight(chunk, Fetch(chunk)));
-  }
+  ExpectDemandBesideIt();
   EXPECT_EQ(server_.requests().size(), 2U + 4U);
   source_.reset();
-}
-
-TEST_F(HttpChunkSourceTest, PausedBackfillWaitsUntilItIsWanted) {
-  Open();
-  source_->SetBackfillPaused(true);
-  std::optional<Result<AlignedBuffer>> got;
-  const auto backfill = [&]() -> Task<void> {
-    got.emplace(co_await source_->Fetch(ImageChunk{7}, FetchClass::kBackfill));
-  };
-  Spawn(backfill());
-  EXPECT_TRUE(IsRight(1, Fetch(1)));
-  EXPECT_EQ(server_.requests().size(), 1U);
-  source_->Promote(ImageChunk{7}, FetchClass::kDemand);
-  EXPECT_TRUE(IsRight(8, Fetch(8)));
-  const auto wait = [&]() -> Task<Status> {
-    while (!got) co_await loop_->Sleep(milliseconds(1));
-    co_return OkStatus();
-  };
-  EXPECT_TRUE(loop_->RunUntilDone(wait()));
-  EXPECT_TRUE(IsRight(7, *got));
 }
 
 TEST_F(HttpChunkSourceTest, NoServerIsInvalid) {

@@ -26,6 +26,82 @@ TEST(StreamEngineTest, ReadOfAbsentChunkIsFetchedOnceAndKept) {
   EXPECT_EQ(rig.source().fetches().size(), 1U);
 }
 
+// A disk that takes its time with what has come.
+class SlowStoreTest : public testing::Test {
+ protected:
+  // A miss of `chunk` that comes, and is not stored until LetGo.
+  void Miss(uint64_t chunk) {
+    rig_.source().Hold();
+    Spawn(Read(chunk));
+    rig_.faults().HoldOne();
+    rig_.source().Release();
+  }
+  Task<void> Read(uint64_t chunk) {
+    std::vector<std::byte> out(4096);
+    if (co_await rig_.engine().Read(chunk * kChunk, out)) {
+      EXPECT_EQ(out, Part(rig_.image(), chunk * kChunk, 4096));
+      ++answered_;
+    }
+  }
+
+  EngineRig rig_;
+  int answered_ = 0;
+};
+
+TEST_F(SlowStoreTest, MissIsAnsweredBeforeItIsStored) {
+  Miss(3);
+  ASSERT_TRUE(rig_.faults().holds_one());
+  EXPECT_EQ(answered_, 1);
+  Spawn(Read(2));  // and others do not wait for it
+  EXPECT_EQ(answered_, 2);
+  rig_.faults().LetGo();
+  EXPECT_EQ(rig_.Read(3 * kChunk, kChunk),
+            Part(rig_.image(), 3 * kChunk, kChunk));
+  EXPECT_EQ(rig_.source().fetches().size(), 2U);
+}
+
+TEST_F(SlowStoreTest, DiskThatIsFarBehindIsWaitedFor) {
+  rig_.RestartWith({.unstored_bytes_max = kChunk / 2});
+  Miss(3);  // is answered before anybody knows
+  EXPECT_EQ(answered_, 1);
+  Miss(2);
+  EXPECT_EQ(answered_, 1);
+  rig_.faults().LetGo();
+  EXPECT_EQ(answered_, 1);
+  rig_.faults().LetGo();
+  EXPECT_EQ(answered_, 2);
+}
+
+TEST(StreamEngineTest, WhatIsReadInSequenceIsFetchedAhead) {
+  EngineRig rig;
+  rig.RestartWith({.read_ahead_bytes = 8 * kChunk});
+  rig.Read(12 * kChunk, kChunk);
+  rig.Read(13 * kChunk, kChunk);
+  rig.Read(14 * kChunk, kChunk);
+  EXPECT_FALSE(rig.engine().IsMissing(ImageChunk{15}));
+  const size_t fetches = rig.source().fetches().size();
+  EXPECT_EQ(rig.Read(15 * kChunk, kChunk),
+            Part(rig.image(), 15 * kChunk, kChunk));
+  EXPECT_EQ(rig.source().fetches()[fetches - 1].fetch_class,
+            FetchClass::kReadAhead);
+}
+
+TEST(StreamEngineTest, NothingIsReadAheadOfADiskThatIsFarBehind) {
+  EngineRig rig;
+  rig.RestartWith(
+      {.read_ahead_bytes = 8 * kChunk, .unstored_bytes_max = kChunk / 2});
+  rig.faults().HoldOne();
+  std::vector<std::byte> out(kChunk);
+  const auto read = [&](uint64_t chunk) -> Task<void> {
+    (void)co_await rig.engine().Read(chunk * kChunk, out);
+  };
+  for (const uint64_t chunk : {12, 13, 14, 15}) Spawn(read(chunk));
+  for (const auto& call : rig.source().fetches()) {
+    EXPECT_EQ(call.fetch_class, FetchClass::kDemand);
+  }
+  rig.faults().LetGo();
+}
+
 TEST(StreamEngineTest, KeptChunkSurvivesARestartAfterTheLazyCommit) {
   EngineRig rig;
   rig.Read(0, 4096);
