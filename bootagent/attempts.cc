@@ -8,8 +8,8 @@ namespace bootstream {
 namespace {
 
 bool IsUntried(const Superblock& superblock) {
-  const bool starts = superblock.phase >= Phase::kArmed &&
-                      superblock.phase <= Phase::kComplete;
+  const bool starts =
+      superblock.phase >= Phase::kArmed && superblock.phase <= Phase::kComplete;
   return starts && !superblock.healthy_once && !superblock.committed;
 }
 

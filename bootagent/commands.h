@@ -19,7 +19,7 @@ struct CommandOptions {
   std::string public_key;
   std::string ca;
   std::vector<std::string> min_versions;  // the highest counts
-  std::string region;  // partition: "3", "/dev/vda3"
+  std::string region;                     // partition: "3", "/dev/vda3"
   std::string when_full;
   std::string network;
   std::string plan_in;

@@ -23,8 +23,7 @@ void AddDisk(CLI::App& command, CommandOptions& options) {
 
 void AddTuning(CLI::App& command, CommandOptions& options) {
   command.add_option("--give-up", options.give_up_seconds)->group("");
-  command.add_option("--stall-timeout-ms", options.stall_timeout_ms)
-      ->group("");
+  command.add_option("--stall-timeout-ms", options.stall_timeout_ms)->group("");
   command.add_option("--batch-chunks", options.batch_chunks)
       ->group("")
       ->check(CLI::Range(1, 1024));

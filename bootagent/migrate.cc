@@ -61,9 +61,8 @@ Task<Status> Migration::Begin() {
 Task<Status> Migration::PlanAndRelease(const PlanOptions& options,
                                        const MigrationStrings& strings,
                                        const Confirm& confirm) {
-  const auto facts =
-      co_await GatherFacts(job_, options_.serial, image_, access_,
-                           strings.servers);
+  const auto facts = co_await GatherFacts(job_, options_.serial, image_,
+                                          access_, strings.servers);
   if (!facts) co_return facts.error();
   const auto plan = MakePlan(*facts, *image_.manifest, options);
   if (!plan) co_return plan.error();

@@ -51,8 +51,7 @@ Task<Status> FetchBase(const Stager& stager, Staged& staged) {
 
 // Lay what is valid on the disk over the fetched content.
 Task<Status> KeepValid(const Stager& stager, Staged& staged) {
-  stager.store.map().Merge(staged.chunk, staged.missing,
-                           staged.content.span());
+  stager.store.map().Merge(staged.chunk, staged.missing, staged.content.span());
   if (staged.before.valid == 0) co_return OkStatus();
   AlignedBuffer there(staged.content.size());
   auto s = co_await stager.job.device.Read(

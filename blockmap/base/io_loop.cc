@@ -12,8 +12,8 @@ namespace bootstream {
 
 namespace {
 
-// Only the thread that runs the loop submits, and completions are delivered when
-// it asks for them, without interrupting it (Linux 6.1).
+// Only the thread that runs the loop submits, and completions are delivered
+// when it asks for them, without interrupting it (Linux 6.1).
 constexpr unsigned kOneThread = IORING_SETUP_SINGLE_ISSUER |
                                 IORING_SETUP_DEFER_TASKRUN |
                                 IORING_SETUP_R_DISABLED;

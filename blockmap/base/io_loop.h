@@ -75,7 +75,9 @@ class IoLoop final : public Executor {
     int result = 0;
     std::coroutine_handle<> handle;
     Awaiter(IoLoop& owner, Prepare prep)
-        : Operation{&Awaiter::Complete}, loop(owner), prepare(std::move(prep)) {}
+        : Operation{&Awaiter::Complete},
+          loop(owner),
+          prepare(std::move(prep)) {}
     bool await_ready() const { return false; }
     void await_suspend(std::coroutine_handle<> waiter) {
       handle = waiter;

@@ -262,9 +262,7 @@ class AsyncSharedMutex {
   Awaiter Lock() { return Awaiter{*this, true}; }
   Awaiter LockShared() { return Awaiter{*this, false}; }
   // Exclusive if that is possible without waiting; else a Guard not held().
-  Guard TryLockNow() {
-    return TryLock(true) ? Guard(this, true) : Guard();
-  }
+  Guard TryLockNow() { return TryLock(true) ? Guard(this, true) : Guard(); }
   // Nobody holds it and nobody waits.
   bool idle() const { return holders_ == 0 && first_ == nullptr; }
 

@@ -98,8 +98,8 @@ Task<Status> Finder::ReadAnchors() {
       co_return anchor.error();
     } else if (anchor.error().code == ErrorCode::kIo) {
       Doubt(ErrorCode::kCorrupt,
-            "the place of " + Where(offset) +
-                " cannot be read (" + anchor.error().message +
+            "the place of " + Where(offset) + " cannot be read (" +
+                anchor.error().message +
                 "), so whether a migration is on this disk is not known");
     } else if (anchor.error().code == ErrorCode::kCorrupt) {
       Doubt(ErrorCode::kCorrupt,
@@ -122,8 +122,8 @@ Task<Status> Finder::ReadHead() {
   }
   stub_ = *stub;
   if (SameDisk(stub->disk, disk_.size_bytes(), serial_sha256_)) {
-    chosen_ = Claim{stub->migration_id, stub->chunk_bytes,
-                    stub->superblock_chunks};
+    chosen_ =
+        Claim{stub->migration_id, stub->chunk_bytes, stub->superblock_chunks};
     found_.by_stub = true;
   }
   co_return OkStatus();
@@ -164,9 +164,8 @@ Task<Status> Finder::Choose(uint64_t offset, const Claim& claim) {
   }
   const bool old_is_stale = co_await IsStale(*chosen_, claim.migration_id);
   if (old_is_stale) {
-    found_.warnings.push_back(
-        "what leads to an older migration is ignored: " + Where(offset) +
-        " is that of a newer one");
+    found_.warnings.push_back("what leads to an older migration is ignored: " +
+                              Where(offset) + " is that of a newer one");
     found_.by_stub = false;
     chosen_ = claim;
     co_return OkStatus();

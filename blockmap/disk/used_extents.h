@@ -9,8 +9,9 @@
 
 namespace bootstream {
 
-// What a file system has in use, and what an ext one has free: ext2, ext3 and ext4 (libext2fs), FAT12, FAT16
-// and FAT32 (Microsoft "FAT: General Overview of On-Disk Format" 1.03).
+// What a file system has in use, and what an ext one has free: ext2, ext3 and
+// ext4 (libext2fs), FAT12, FAT16 and FAT32 (Microsoft "FAT: General Overview of
+// On-Disk Format" 1.03).
 
 // The byte ranges of the disk (or disk file) `path` that the file system in
 // `partition` uses, its own metadata included; ascending, not touching, as

@@ -21,8 +21,8 @@ int SettingsIndex() {
 }
 
 const CurlSettings* SettingsOf(X509_STORE_CTX* chain) {
-  const auto* ssl = static_cast<const SSL*>(X509_STORE_CTX_get_ex_data(
-      chain, SSL_get_ex_data_X509_STORE_CTX_idx()));
+  const auto* ssl = static_cast<const SSL*>(
+      X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()));
   if (ssl == nullptr) return nullptr;
   return static_cast<const CurlSettings*>(
       SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), SettingsIndex()));
@@ -100,9 +100,8 @@ bool IsCertificateTrouble(CURLcode code) {
 
 std::string DescribeCurlError(CURLcode code, const char* detail,
                               const CurlSettings& settings) {
-  const std::string authorities = settings.ca_file.empty()
-                                      ? "the system's authorities"
-                                      : settings.ca_file;
+  const std::string authorities =
+      settings.ca_file.empty() ? "the system's authorities" : settings.ca_file;
   if (code == CURLE_SSL_CACERT_BADFILE) {
     return "certificates cannot be read from " + authorities;
   }

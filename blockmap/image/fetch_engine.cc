@@ -140,8 +140,8 @@ bool FetchEngine::IsUnderWay(FetchClass fetch_class) const {
 }
 
 void FetchEngine::NoteDemand() {
-  const bool demand = queue_.Has(FetchClass::kDemand) ||
-                      IsUnderWay(FetchClass::kDemand);
+  const bool demand =
+      queue_.Has(FetchClass::kDemand) || IsUnderWay(FetchClass::kDemand);
   if (demand) last_demand_ = Now();
 }
 
@@ -160,10 +160,9 @@ FetchClass FetchEngine::LowestAllowed() const {
       options_.requests_max > options_.requests_for_demand
           ? options_.requests_max - options_.requests_for_demand
           : 1;
-  const auto not_demand =
-      std::count_if(transfers_.begin(), transfers_.end(), [](const auto& it) {
-        return it->fetch_class() != FetchClass::kDemand;
-      });
+  const auto not_demand = std::count_if(
+      transfers_.begin(), transfers_.end(),
+      [](const auto& it) { return it->fetch_class() != FetchClass::kDemand; });
   if (not_demand >= others) return FetchClass::kDemand;
   if (!Fits(window_.bytes(), RequestBytes())) return FetchClass::kDemand;
   const uint64_t gentle = window_.gentle_bytes();
@@ -200,8 +199,8 @@ bool FetchEngine::StartOne(size_t server, FetchClass lowest) {
   FetchLimits limits = options_.limits;
   limits.batch_bytes = RequestBytes();
   if (IsGentle() && !queue_.Has(FetchClass::kReadAhead)) {  // backfill
-    limits.batch_bytes = std::min(limits.batch_bytes,
-                                  window_.gentle_bytes() / kGentleRequests);
+    limits.batch_bytes =
+        std::min(limits.batch_bytes, window_.gentle_bytes() / kGentleRequests);
   }
   auto batch = queue_.Take(now, lowest, limits);
   if (!batch) return false;

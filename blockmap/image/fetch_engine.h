@@ -25,7 +25,7 @@ struct FetchOptions {
   CurlSettings curl;
   FetchLimits limits;
   FetchWindow::Options window;  // of everything but demand
-  unsigned requests_max = 16;    // at once
+  unsigned requests_max = 16;   // at once
   // Of these, so many are left for demand.
   unsigned requests_for_demand = 4;
   // A demand that waits longer than this, and four round trips, has the link

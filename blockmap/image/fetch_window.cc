@@ -46,7 +46,8 @@ void FetchWindow::OnFirstByte(Duration now, Duration wait) {
   const auto slot_of = [](int64_t number) {
     return static_cast<size_t>(number % int64_t{kMinutes});
   };
-  minute_ = minute_ < 0 ? minute : std::max(minute_, minute - int64_t{kMinutes});
+  minute_ =
+      minute_ < 0 ? minute : std::max(minute_, minute - int64_t{kMinutes});
   while (minute_ < minute) least_[slot_of(++minute_)] = Duration(0);
   Duration& least = least_[slot_of(minute)];
   least = least == Duration(0) ? wait : std::min(least, wait);
@@ -67,7 +68,8 @@ void FetchWindow::OnReceived(Duration now, uint64_t bytes, bool full) {
   NoteRate(now, bytes, full);
   const Duration queue = Queue();
   if (queue > options_.target / 2) starting_ = false;
-  const double off = std::clamp(Ratio(options_.target - queue, options_.target), -1.0, 1.0);
+  const double off =
+      std::clamp(Ratio(options_.target - queue, options_.target), -1.0, 1.0);
   if (off > 0 && !full) return;
   const Duration trip = round_trip() + options_.target;
   const double gain = starting_ ? 1.0 : Ratio(options_.target, 2 * trip);

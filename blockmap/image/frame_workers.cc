@@ -37,9 +37,9 @@ void FrameWorkers::Add(Job job) {
 
 bool FrameWorkers::Promote(const FrameKey& key, FetchClass fetch_class) {
   const std::lock_guard lock(mutex_);
-  const auto found = std::find_if(
-      jobs_.begin(), jobs_.end(),
-      [&](const auto& it) { return it.second.frame.key == key; });
+  const auto found =
+      std::find_if(jobs_.begin(), jobs_.end(),
+                   [&](const auto& it) { return it.second.frame.key == key; });
   if (found == jobs_.end()) return false;
   if (found->first <= fetch_class) return true;
   auto node = jobs_.extract(found);

@@ -212,9 +212,8 @@ HttpTransfer::Verdict HttpTransfer::Judge(CURLcode code,
     if (!IsForLater(status)) verdict.outcome = Outcome::kWrongReply;
     curl_off_t seconds = 0;
     curl_easy_getinfo(easy_.get(), CURLINFO_RETRY_AFTER, &seconds);
-    verdict.retry_after =
-        std::clamp(std::chrono::seconds(seconds), std::chrono::seconds(0),
-                   kRetryAfterMax);
+    verdict.retry_after = std::clamp(std::chrono::seconds(seconds),
+                                     std::chrono::seconds(0), kRetryAfterMax);
   } else if (!refusal_.empty()) {
     verdict.trouble = FetchTrouble::kWrongReply;
     verdict.why += refusal_;

@@ -42,7 +42,7 @@ class HttpTransfer {
   struct Verdict {
     Outcome outcome = Outcome::kDone;
     FetchTrouble trouble = FetchTrouble::kConnection;
-    std::string why;                     // for people
+    std::string why;                      // for people
     std::chrono::seconds retry_after{0};  // what the server asked for
   };
   // A frame has arrived whole.

@@ -61,8 +61,8 @@ Task<Status> WriteChain(BlockDevice& device, uint32_t chunk_bytes,
                         std::span<const std::byte> payload,
                         size_t* refused = nullptr);
 
-// Write the headers of an empty journal, and its first blocks as zeroes.  Nothing
-// is flushed.
+// Write the headers of an empty journal, and its first blocks as zeroes.
+// Nothing is flushed.
 Task<Status> WriteJournalHeaders(BlockDevice& device, uint32_t chunk_bytes,
                                  ChainName name,
                                  std::span<const DiskChunk> chunks,

@@ -130,8 +130,8 @@ Result<std::vector<Record>> KeptChanges::Recover(uint64_t next_sequence) {
     const bool durable =
         from.commit_sequence != kNone && next_sequence > from.commit_sequence;
     if (durable) Clear(index);
-    auto some = DecodeRecords(
-        {windows_[static_cast<size_t>(index)].data, from.bytes});
+    auto some =
+        DecodeRecords({windows_[static_cast<size_t>(index)].data, from.bytes});
     if (!some) return Annotate(some.error(), "map: the kept changes");
     std::move(some->begin(), some->end(), std::back_inserter(records));
   }

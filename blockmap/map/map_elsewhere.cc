@@ -33,9 +33,9 @@ Task<Status> MapStore::Impl::PlaceJournal(JournalPlace& journal,
                                           uint64_t first_sequence) {
   for (int tries = 1;; ++tries) {
     size_t refused = 0;
-    const Status status = co_await WriteJournalHeaders(
-        device, chunk_bytes(), journal.name, journal.chunks, first_sequence,
-        &refused);
+    const Status status =
+        co_await WriteJournalHeaders(device, chunk_bytes(), journal.name,
+                                     journal.chunks, first_sequence, &refused);
     if (status || !MayBeElsewhere(status.error()) || tries == kTriesMax ||
         !TakeAnother(journal.chunks[refused])) {
       co_return status;

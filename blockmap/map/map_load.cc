@@ -55,10 +55,9 @@ Task<Status> LoadJournals(BlockDevice& device, const Superblock& sb,
       co_return Corrupt("a journal begins at the wrong sequence");
     }
     place.chunks = std::move(chain->chunks);
-    const auto end = co_await ReplayJournal(device, sb.chunk_bytes, place,
-                                            chain->first_sequence,
-                                            sb.journal_sequence, apply,
-                                            until_sequence);
+    const auto end = co_await ReplayJournal(
+        device, sb.chunk_bytes, place, chain->first_sequence,
+        sb.journal_sequence, apply, until_sequence);
     if (!end) co_return end.error();
     loaded.end = end->position;
     loaded.journals.push_back(place);

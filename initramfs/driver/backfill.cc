@@ -32,8 +32,9 @@ Backfill::Backfill(Executor& executor, StreamEngine& engine, MapStore& store,
       store_(store),
       options_(options),
       limit_(options.bytes_per_second),
-      yield_(executor, [&engine] { return engine.disk_in_use(); },
-             options.yield) {}
+      yield_(
+          executor, [&engine] { return engine.disk_in_use(); }, options.yield) {
+}
 
 void Backfill::Start() {
   MakeOrder();
@@ -126,9 +127,8 @@ Task<void> Backfill::Run() {
     }
     co_await all_done;
     const bool missing =
-        std::any_of(order_.begin(), order_.end(), [&](ImageChunk chunk) {
-          return engine_.IsMissing(chunk);
-        });
+        std::any_of(order_.begin(), order_.end(),
+                    [&](ImageChunk chunk) { return engine_.IsMissing(chunk); });
     if (stopped_ || state_ == State::kRegionFull) break;
     if (!missing) {
       const Status s = co_await DeclareComplete();
@@ -158,9 +158,8 @@ Task<void> Backfill::WaitForTurn(uint64_t bytes) {
   while (state_ == State::kPaused && !stopped_) co_await *resumed_;
   co_await yield_.Turn();
   if (limit_ == 0) co_return;
-  const auto cost = std::chrono::nanoseconds(
-      static_cast<int64_t>(static_cast<double>(bytes) * 1e9 /
-                           static_cast<double>(limit_)));
+  const auto cost = std::chrono::nanoseconds(static_cast<int64_t>(
+      static_cast<double>(bytes) * 1e9 / static_cast<double>(limit_)));
   const Executor::Duration now = executor_.Now();
   const Executor::Duration start = std::max(now, rate_free_at_);
   rate_free_at_ = start + cost;

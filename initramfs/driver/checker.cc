@@ -72,7 +72,9 @@ void Checker::Count(ImageChunk chunk,
 }
 
 nlohmann::json Checker::Report() const {
-  return {{"state", running_ ? "running" : ever_ ? "done" : "none"},
+  return {{"state", running_ ? "running"
+                    : ever_  ? "done"
+                             : "none"},
           {"scope", scope_ == Scope::kBoot ? "boot" : "all"},
           {"total", total_},
           {"done", done_},

@@ -35,8 +35,8 @@ Result<nlohmann::json> ControlClient::Ask(const nlohmann::json& request) {
   constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
   const std::string line = request.dump(-1, ' ', false, kReplace) + "\n";
   for (size_t sent = 0; sent < line.size();) {
-    const ssize_t n = ::send(fd_.get(), line.data() + sent, line.size() - sent,
-                             MSG_NOSIGNAL);
+    const ssize_t n =
+        ::send(fd_.get(), line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EPIPE) break;  // it has said why, and left
     if (n < 0) return ErrnoError(errno, "control socket");
@@ -48,7 +48,8 @@ Result<nlohmann::json> ControlClient::Ask(const nlohmann::json& request) {
     const ssize_t n = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoError(errno, "control socket");
-    if (n == 0) return Error{ErrorCode::kIo, "the driver closed the connection"};
+    if (n == 0)
+      return Error{ErrorCode::kIo, "the driver closed the connection"};
     pending_.append(buffer.data(), static_cast<size_t>(n));
   }
   auto reply = nlohmann::json::parse(pending_.substr(0, end), nullptr, false);

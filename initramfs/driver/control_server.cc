@@ -61,8 +61,9 @@ Result<UniqueFd> ControlServer::Listen(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) {
-    return Error{ErrorCode::kInvalid, "control socket " + path +
-                                          ": the path is longer than 107 bytes"};
+    return Error{
+        ErrorCode::kInvalid,
+        "control socket " + path + ": the path is longer than 107 bytes"};
   }
   std::memcpy(address.sun_path, path.data(), path.size());
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -70,8 +71,8 @@ Result<UniqueFd> ControlServer::Listen(const std::string& path) {
   ::unlink(path.c_str());
   // Before bind: the node is born with these permissions (unix(7)).
   if (::fchmod(fd.get(), 0600) != 0) return ErrnoError(errno, "fchmod socket");
-  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address),
-             sizeof address) != 0) {
+  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) !=
+      0) {
     return ErrnoError(errno, "bind " + path);
   }
   if (::listen(fd.get(), 16) != 0) return ErrnoError(errno, "listen " + path);

@@ -75,8 +75,8 @@ Result<std::unique_ptr<BlockDevice>> MakeDevice(IoLoop& loop, UniqueFd disk) {
 // A failure shows when the socket is made.
 void MakeParentDirectory(const std::string& path) {
   std::error_code ignored;
-  std::filesystem::create_directories(
-      std::filesystem::path(path).parent_path(), ignored);
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path(),
+                                      ignored);
 }
 
 }  // namespace
@@ -120,9 +120,8 @@ Task<Status> StreamDriver::OpenMap(UniqueFd disk) {
   }
   auto changes = OpenKeptChanges(superblock.migration_id);
   if (!changes) co_return changes.error();
-  auto opening =
-      MapStore::Open(*device_, superblock, FactsOf(*manifest),
-                     options_.read_only, std::move(*changes));
+  auto opening = MapStore::Open(*device_, superblock, FactsOf(*manifest),
+                                options_.read_only, std::move(*changes));
   auto store = co_await opening;
   if (!store) co_return store.error();
   store_ = std::move(*store);
@@ -284,8 +283,8 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
   checker_ = std::make_unique<Checker>(loop_, *engine_);
   prefetch_ = std::make_unique<Prefetch>(*engine_, options_.prefetch);
   MakeBackfill();
-  health_ = std::make_unique<BootHealth>(loop_, *store_, *engine_,
-                                         options_.health);
+  health_ =
+      std::make_unique<BootHealth>(loop_, *store_, *engine_, options_.health);
   if (auto s = StartControl(); !s) co_return s.error();
   if (auto s = OpenStatusFile(); !s) co_return s.error();
   WriteStatusFile();

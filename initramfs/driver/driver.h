@@ -29,7 +29,7 @@ enum class FrontendKind : uint8_t { kSocket, kNbd, kFuse, kUblk, kAuto };
 struct DriverOptions {
   std::string disk;  // as the user calls it
   FrontendKind frontend = FrontendKind::kSocket;
-  std::string socket = "/run/bootstream/nbd.sock";     // kSocket
+  std::string socket = "/run/bootstream/nbd.sock";       // kSocket
   std::string mount_directory = "/run/bootstream/fuse";  // kFuse
   std::string public_key = "/etc/bootstream/pubkey.pem";
   std::string ca;                 // PEM file; empty: the system's
@@ -54,8 +54,10 @@ class StreamDriver {
   // its manifest with the trusted key and its map.  kNotFound: no migration;
   // kRefused: one that is not ready to run (the agent must go on first).
   // `kept`, which must outlive the driver: what a worker before us has left.
-  static Task<Result<std::unique_ptr<StreamDriver>>> Open(
-      IoLoop& loop, UniqueFd disk, DriverOptions options, FdStore& kept);
+  static Task<Result<std::unique_ptr<StreamDriver>>> Open(IoLoop& loop,
+                                                          UniqueFd disk,
+                                                          DriverOptions options,
+                                                          FdStore& kept);
   ~StreamDriver();
 
   // Serve.  The path of the socket or block device.  `resumed`: a worker before

@@ -139,8 +139,8 @@ Task<Status> StreamEngine::Discard(uint64_t offset, uint64_t size) {
   if (options_.read_only || size == 0) co_return OkStatus();
   std::vector<Task<Status>> pieces;
   ForEachPiece(offset, size, [&](Piece piece, uint64_t) {
-    const bool whole = piece.begin == 0 &&
-                       piece.end == grid_.bytes_of(piece.chunk.value);
+    const bool whole =
+        piece.begin == 0 && piece.end == grid_.bytes_of(piece.chunk.value);
     if (whole && !manifest_->IsPinned(piece.chunk)) {
       pieces.push_back(ForgetContent(piece.chunk));
     }

@@ -132,7 +132,7 @@ class StreamEngine final : public BlockService {
     Event arrived;  // `content` is there, or it has failed
     Event done;     // and it is on the disk, or could not be stored
     Status status;
-    bool failed = false;   // to arrive; else `content` is there
+    bool failed = false;  // to arrive; else `content` is there
     bool demanded = false;
     Executor::Duration demanded_at{0};
     AlignedBuffer content;

@@ -150,9 +150,9 @@ Task<Result<StreamEngine::CheckResult>> StreamEngine::CheckChunk(
     const Result<bool> same = co_await IsAsInManifest(chunk, state);
     if (same && *same) co_return CheckResult::kGood;
     unreadable = !same;
-    const Status failure = same ? Status(Error{ErrorCode::kCorrupt,
-                                               "its digest is wrong"})
-                                : Status(same.error());
+    const Status failure =
+        same ? Status(Error{ErrorCode::kCorrupt, "its digest is wrong"})
+             : Status(same.error());
     if (IsTruth(chunk, state) && same) co_return CheckResult::kTouched;
     if (IsTruth(chunk, state) || options_.read_only) {
       (void)Fail(chunk, state, "trusted", failure);

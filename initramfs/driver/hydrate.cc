@@ -108,8 +108,7 @@ Task<Status> StreamEngine::Store(ImageChunk chunk, Flight& flight) {
   });
   for (const auto& [begin, size] : runs) {
     const uint64_t to = DiskOffset(state.location.chunk()) + begin;
-    const Status s =
-        co_await device_.Write(to, content.subspan(begin, size));
+    const Status s = co_await device_.Write(to, content.subspan(begin, size));
     if (!s) {
       const bool fresh = !store_.map().Get(chunk).location.on_disk();
       if (fresh) store_.Release(state.location.chunk());
@@ -118,8 +117,7 @@ Task<Status> StreamEngine::Store(ImageChunk chunk, Flight& flight) {
         options_.report("disk chunk " +
                         std::to_string(state.location.chunk().value) +
                         " does not take image chunk " +
-                        std::to_string(chunk.value) + ": " +
-                        s.error().message);
+                        std::to_string(chunk.value) + ": " + s.error().message);
       }
       co_return s;
     }

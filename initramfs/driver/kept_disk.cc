@@ -11,8 +11,8 @@ Result<UniqueFd> OpenForThisWorker(int disk, int proc) {
   const int how = ::fcntl(disk, F_GETFL);
   if (how < 0) return ErrnoError(errno, "the kept disk");
   const std::string path = "self/fd/" + std::to_string(disk);
-  UniqueFd fd(::openat(proc, path.c_str(),
-                       (how & (O_ACCMODE | O_DIRECT)) | O_CLOEXEC));
+  UniqueFd fd(
+      ::openat(proc, path.c_str(), (how & (O_ACCMODE | O_DIRECT)) | O_CLOEXEC));
   if (!fd) return ErrnoError(errno, "open the kept disk");
   struct flock lock {};
   lock.l_type = (how & O_ACCMODE) == O_RDONLY ? F_RDLCK : F_WRLCK;

@@ -13,8 +13,7 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
     ChunkState state = store_.map().Get(chunk);
     if (state.location == Location::At(home)) co_return OkStatus();
     bool ours = store_.AllocateAt(home);
-    if (!ours &&
-        store_.region().OccupantOf(home).use == ChunkUse::kForeign) {
+    if (!ours && store_.region().OccupantOf(home).use == ChunkUse::kForeign) {
       const std::span<const DiskChunk> source(&home, 1);
       Status s = Error{ErrorCode::kNoSpace, "the region is full"};
       if (HasRoom()) s = co_await Relocate(device_, store_, source);
@@ -62,9 +61,9 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
     CommitSoon();
     co_return OkStatus();
   }
-  co_return Error{ErrorCode::kNoSpace,
-                  "the home of image chunk " + std::to_string(chunk.value) +
-                      " does not become free"};
+  co_return Error{ErrorCode::kNoSpace, "the home of image chunk " +
+                                           std::to_string(chunk.value) +
+                                           " does not become free"};
 }
 
 // Whether the server has some of what is on the disk.

@@ -10,8 +10,8 @@ namespace bootstream {
 
 // Fetches what a watched boot of this image has read (the manifest's prefetch
 // list), in the order in which it was read, ahead of the boot that reads it
-// now.  Demand goes before it, everything else behind; until it has come, nothing
-// is read ahead by guess.  One thread, the executor's.
+// now.  Demand goes before it, everything else behind; until it has come,
+// nothing is read ahead by guess.  One thread, the executor's.
 class Prefetch {
  public:
   struct Options {

@@ -36,8 +36,8 @@ Status BecomeRootStorage(char** argv);
 // The part of it that a child does not inherit.
 Status LockMemory();
 
-// Memory of chunks that is freed serves for the next ones, up to 16 MiB, instead
-// of going back to the kernel each time, which would clear it each time
+// Memory of chunks that is freed serves for the next ones, up to 16 MiB,
+// instead of going back to the kernel each time, which would clear it each time
 // (mallopt(3)).  Before there are threads.
 void KeepFreedMemory();
 

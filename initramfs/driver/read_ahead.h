@@ -11,9 +11,9 @@ namespace bootstream {
 
 // Guesses from what is read of an image what will be read next.  Reads that
 // follow each other are a stream; the longer it goes on, the further ahead of
-// it everything is to be fetched.  Several streams at once, requests of one that
-// overtake each other, and reads in between that belong to none do no harm.
-// Pure; counted in chunks.  Compare Linux's mm/readahead.c.
+// it everything is to be fetched.  Several streams at once, requests of one
+// that overtake each other, and reads in between that belong to none do no
+// harm. Pure; counted in chunks.  Compare Linux's mm/readahead.c.
 class ReadAhead {
  public:
   static constexpr size_t kStreams = 8;
@@ -22,10 +22,10 @@ class ReadAhead {
   // `window_max`: at most so many chunks ahead; 0: none at all.
   explicit ReadAhead(uint64_t window_max) : window_max_(window_max) {}
 
-  // Chunks `first` to `last` are being read.  `missed`: something of them is not
-  // local; no stream begins without that, for what is local has been fetched by
-  // somebody who knew better.  What to fetch now, if anything; it may reach
-  // beyond the end of the image.
+  // Chunks `first` to `last` are being read.  `missed`: something of them is
+  // not local; no stream begins without that, for what is local has been
+  // fetched by somebody who knew better.  What to fetch now, if anything; it
+  // may reach beyond the end of the image.
   std::optional<ChunkExtent> Note(uint64_t first, uint64_t last, bool missed);
 
  private:

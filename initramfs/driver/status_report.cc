@@ -21,8 +21,7 @@ json ChunkCounts(const StreamEngine& engine) {
     if (whole && !manifest.IsZero(chunk)) ++local;
     dirty_blocks += static_cast<uint64_t>(
         std::popcount(state.location.is_zero() ? all : state.dirty));
-    if (state.location.on_disk() &&
-        state.location.chunk() != HomeOf(chunk)) {
+    if (state.location.on_disk() && state.location.chunk() != HomeOf(chunk)) {
       ++in_region;
     }
   });
@@ -68,17 +67,17 @@ json SourceReport(const FetchStatistics& source) {
 }
 
 json EngineReport(const EngineStatistics& engine) {
-  return {{"reads", engine.reads},
-          {"writes", engine.writes},
-          {"demand_misses", engine.demand_misses},
-          {"demand_misses_stored_in_region",
-           engine.demand_misses_stored_in_region},
-          {"prefetched_chunks", engine.prefetched_chunks},
-          {"evicted_chunks", engine.evicted_chunks},
-          {"healed_chunks", engine.healed_chunks},
-          {"io_errors", engine.io_errors},
-          {"patches", engine.patches},
-          {"intents", engine.intents}};
+  return {
+      {"reads", engine.reads},
+      {"writes", engine.writes},
+      {"demand_misses", engine.demand_misses},
+      {"demand_misses_stored_in_region", engine.demand_misses_stored_in_region},
+      {"prefetched_chunks", engine.prefetched_chunks},
+      {"evicted_chunks", engine.evicted_chunks},
+      {"healed_chunks", engine.healed_chunks},
+      {"io_errors", engine.io_errors},
+      {"patches", engine.patches},
+      {"intents", engine.intents}};
 }
 
 }  // namespace
@@ -88,34 +87,34 @@ json StatusReport(const DriverIdentity& identity, const StreamEngine& engine,
                   const BootHealth* health) {
   const Manifest& manifest = engine.manifest();
   const Superblock& superblock = engine.store().superblock();
-  return {{"phase", PhaseName(superblock.phase)},
-          {"image",
-           {{"name", manifest.content().name},
-            {"version", manifest.content().version},
-            {"digest", ToHex(manifest.digest())},
-            {"bytes", manifest.content().image_bytes},
-            {"chunk_bytes", manifest.content().chunk_bytes}}},
-          {"device", identity.device},
-          {"frontend", identity.frontend},
-          {"disk", identity.disk},
-          {"pid", ::getpid()},
-          {"kept", identity.kept},
-          {"restarts", identity.restarts},
-          {"chunks", ChunkCounts(engine)},
-          {"region", RegionReport(engine.store().region())},
-          {"backfill",
-           {{"state", BackfillStateName(backfill.state())},
-            {"bytes_per_second", backfill.limit_bytes_per_second()},
-            {"failure", backfill.failure()}}},
-          {"source", SourceReport(source)},
-          {"engine", EngineReport(engine.statistics())},
-          {"boots", superblock.boots_total},
-          {"health",
-           {{"this_boot",
-             HealthName(health == nullptr ? BootHealth::State::kBegun
-                                          : health->state())},
-            {"healthy_once", superblock.healthy_once},
-            {"boots_without_health", superblock.boots_without_health}}}};
+  return {
+      {"phase", PhaseName(superblock.phase)},
+      {"image",
+       {{"name", manifest.content().name},
+        {"version", manifest.content().version},
+        {"digest", ToHex(manifest.digest())},
+        {"bytes", manifest.content().image_bytes},
+        {"chunk_bytes", manifest.content().chunk_bytes}}},
+      {"device", identity.device},
+      {"frontend", identity.frontend},
+      {"disk", identity.disk},
+      {"pid", ::getpid()},
+      {"kept", identity.kept},
+      {"restarts", identity.restarts},
+      {"chunks", ChunkCounts(engine)},
+      {"region", RegionReport(engine.store().region())},
+      {"backfill",
+       {{"state", BackfillStateName(backfill.state())},
+        {"bytes_per_second", backfill.limit_bytes_per_second()},
+        {"failure", backfill.failure()}}},
+      {"source", SourceReport(source)},
+      {"engine", EngineReport(engine.statistics())},
+      {"boots", superblock.boots_total},
+      {"health",
+       {{"this_boot", HealthName(health == nullptr ? BootHealth::State::kBegun
+                                                   : health->state())},
+        {"healthy_once", superblock.healthy_once},
+        {"boots_without_health", superblock.boots_without_health}}}};
 }
 
 json DirtyExtents(const StreamEngine& engine) {
@@ -127,8 +126,8 @@ json DirtyExtents(const StreamEngine& engine) {
     if (end > start) extents.push_back({start, end - start});
   };
   engine.store().map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
-    uint64_t mask = state.location.is_zero() ? grid.full_mask(chunk.value)
-                                             : state.dirty;
+    uint64_t mask =
+        state.location.is_zero() ? grid.full_mask(chunk.value) : state.dirty;
     for (const Patch& patch : engine.store().map().PatchesOf(chunk)) {
       mask |= uint64_t{1} << (patch.offset / kBlockBytes);
     }

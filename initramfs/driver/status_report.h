@@ -23,8 +23,7 @@ struct DriverIdentity {
 nlohmann::json StatusReport(const DriverIdentity& identity,
                             const StreamEngine& engine,
                             const FetchStatistics& source,
-                            const Backfill& backfill,
-                            const BootHealth* health);
+                            const Backfill& backfill, const BootHealth* health);
 
 // [[offset, size], ...]: bytes of the image that may differ from it.
 nlohmann::json DirtyExtents(const StreamEngine& engine);

@@ -83,9 +83,10 @@ void PrintStatus(const json& status) {
         "chunks are checked and taken\n");
   }
   if (status.at("engine").at("io_errors").get<uint64_t>() > 0) {
-    std::printf("warning    the disk is failing: %.0f I/O errors; streamd's "
-                "log has the places\n",
-                status.at("engine").at("io_errors").get<double>());
+    std::printf(
+        "warning    the disk is failing: %.0f I/O errors; streamd's "
+        "log has the places\n",
+        status.at("engine").at("io_errors").get<double>());
   }
   const std::string failure = status.at("backfill").at("failure");
   if (!failure.empty()) std::printf("trouble    %s\n", failure.c_str());
@@ -133,8 +134,9 @@ Result<uint64_t> ParseRate(const std::string& text) {
                                       : -1;
   if (!(value >= 0) || factor < 0 || value * factor > 1e15) {
     return Error{ErrorCode::kInvalid,
-                 "'" + text + "' is no rate: write 500K, 20M or 1G (bytes a "
-                 "second; 0: no limit)"};
+                 "'" + text +
+                     "' is no rate: write 500K, 20M or 1G (bytes a "
+                     "second; 0: no limit)"};
   }
   return static_cast<uint64_t>(value * factor);
 }
@@ -241,9 +243,8 @@ std::string FormatTrace(const json& reply) {
                                    {"firmware", "streamed"}};
   std::string text = header.dump() + "\n";
   for (const json& read : reply.at("reads")) {
-    const nlohmann::ordered_json line = {{"ms", read.at(0)},
-                                         {"offset", read.at(1)},
-                                         {"size", read.at(2)}};
+    const nlohmann::ordered_json line = {
+        {"ms", read.at(0)}, {"offset", read.at(1)}, {"size", read.at(2)}};
     text += line.dump() + "\n";
   }
   return text;
@@ -302,22 +303,28 @@ int Main(int argc, char** argv) {
   wait->add_option("STATE", options.wait_for, "complete")
       ->required()
       ->check(CLI::IsMember({"complete"}));
-  auto* dirty = app.add_subcommand(
-      "dirty", "Bytes of the image that may differ from it, as JSON "
-               "[[offset, size], ...]");
+  auto* dirty =
+      app.add_subcommand("dirty",
+                         "Bytes of the image that may differ from it, as JSON "
+                         "[[offset, size], ...]");
   auto* trace = app.add_subcommand(
-      "trace", "What has been read since the driver's start, in order, for "
-               "'imgtool build --machine-trace'");
-  trace->add_option("--out", options.trace_out, "File for it, instead of the "
-                                                "standard output");
+      "trace",
+      "What has been read since the driver's start, in order, for "
+      "'imgtool build --machine-trace'");
+  trace->add_option("--out", options.trace_out,
+                    "File for it, instead of the "
+                    "standard output");
   auto* healthy = app.add_subcommand(
-      "healthy", "Report that this system has come up as it should: from now "
-                 "on nothing is rolled back by itself");
+      "healthy",
+      "Report that this system has come up as it should: from now "
+      "on nothing is rolled back by itself");
   auto* check = app.add_subcommand(
-      "check", "Compare what is on the disk with the image; what is wrong is "
-               "fetched again");
-  check->add_option("SCOPE", options.check_scope,
-                    "all, or boot: what firmware and boot loader read")
+      "check",
+      "Compare what is on the disk with the image; what is wrong is "
+      "fetched again");
+  check
+      ->add_option("SCOPE", options.check_scope,
+                   "all, or boot: what firmware and boot loader read")
       ->check(CLI::IsMember({"all", "boot"}));
   check->add_flag("--json", options.as_json, "One JSON object");
   auto* rollback =

@@ -51,9 +51,7 @@ std::chrono::milliseconds RandomUpTo(std::chrono::milliseconds longest) {
   return std::chrono::milliseconds(Draw(0, longest.count())(random));
 }
 
-std::string Sentence(const Error& error) {
-  return "streamd: " + error.message;
-}
+std::string Sentence(const Error& error) { return "streamd: " + error.message; }
 
 // The disk with the migration, from --disk or by looking at all of them.
 Result<std::string> ChooseDisk(const Options& options) {
@@ -82,8 +80,9 @@ Result<UniqueFd> OpenForDriver(const Options& options) {
   const int lock = options.driver.read_only ? LOCK_SH : LOCK_EX;
   if (::flock(fd->get(), lock | LOCK_NB) != 0) {
     return Error{ErrorCode::kRefused,
-                 path + " is in use by another streamd or bootagent: let it "
-                        "end first"};
+                 path +
+                     " is in use by another streamd or bootagent: let it "
+                     "end first"};
   }
   return fd;
 }
@@ -212,9 +211,8 @@ Result<Outcome> RunInThisProcess(Options options, FdStore& kept) {
   if (!disk) return disk.error();
   auto loop = IoLoop::Create();
   if (!loop) return loop.error();
-  return (*loop)->RunUntilDone(RunDriver(**loop, std::move(options),
-                                         std::move(*disk), signals->get(),
-                                         kept));
+  return (*loop)->RunUntilDone(RunDriver(
+      **loop, std::move(options), std::move(*disk), signals->get(), kept));
 }
 
 // The exit code.
@@ -314,8 +312,7 @@ int Run(Options options, char** argv) {
 }
 
 int Scan(const std::string& disk) {
-  auto found =
-      ScanDisks(disk.empty() ? CandidateDisks() : std::vector{disk});
+  auto found = ScanDisks(disk.empty() ? CandidateDisks() : std::vector{disk});
   if (!found) {
     std::cerr << Sentence(found.error()) << "\n";
     return ExitCodeFor(found.error().code);
@@ -404,12 +401,14 @@ int Main(int argc, char** argv) {
                   "Seconds after which a paused backfill resumes by itself, as "
                   "soon as nothing new has been read for half a minute; 0: "
                   "never");
-  run->add_option("--start-jitter", options.start_jitter_seconds,
-                  "A backfill that begins or resumes by itself does so up to so "
-                  "many seconds later, at random");
-  run->add_option("--yield-at", driver.backfill.yield.busy_percent,
-                  "Backfill gives way while reads and writes keep the disk busy "
-                  "for so many percent of the time; 0: never")
+  run->add_option(
+      "--start-jitter", options.start_jitter_seconds,
+      "A backfill that begins or resumes by itself does so up to so "
+      "many seconds later, at random");
+  run->add_option(
+         "--yield-at", driver.backfill.yield.busy_percent,
+         "Backfill gives way while reads and writes keep the disk busy "
+         "for so many percent of the time; 0: never")
       ->capture_default_str()
       ->check(CLI::Range(0, 100));
   run->add_flag("--no-prefetch", driver.prefetch.off,

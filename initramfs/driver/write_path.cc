@@ -43,8 +43,8 @@ Task<Status> StreamEngine::WriteTableHead(Piece piece,
   AlignedBuffer head(kTableHeadBytes);
   const Piece all{ImageChunk{0}, 0, kTableHeadBytes};
   if (auto s = co_await ReadPiece(all, head.span()); !s) co_return s;
-  const size_t size = std::min<size_t>(data.size(),
-                                       kTableHeadBytes - piece.begin);
+  const size_t size =
+      std::min<size_t>(data.size(), kTableHeadBytes - piece.begin);
   std::memcpy(head.data() + piece.begin, data.data(), size);
   const TableId id = TableIdOf(head.span());
   if (id != store_.superblock().target_table_id) {
@@ -133,8 +133,7 @@ Task<Status> StreamEngine::Overwrite(const Piece& piece, ChunkState state,
   const uint64_t place = DiskOffset(state.location.chunk());
   const uint32_t middle = std::min(
       piece.end, (piece.begin + kBlockBytes - 1) / kBlockBytes * kBlockBytes);
-  const uint32_t tail =
-      std::max(middle, piece.end / kBlockBytes * kBlockBytes);
+  const uint32_t tail = std::max(middle, piece.end / kBlockBytes * kBlockBytes);
   const auto part = [&](uint32_t begin, uint32_t end) {
     return data.subspan(begin - piece.begin, end - begin);
   };
@@ -162,8 +161,8 @@ Task<Status> StreamEngine::Overwrite(const Piece& piece, ChunkState state,
   co_return OkStatus();
 }
 
-// Part of one block.  Its base is on the disk, or zero, or has not arrived: then
-// the write waits for it as a patch.
+// Part of one block.  Its base is on the disk, or zero, or has not arrived:
+// then the write waits for it as a patch.
 Task<Status> StreamEngine::WriteEdge(ImageChunk chunk, const ChunkState& state,
                                      uint32_t begin,
                                      std::span<const std::byte> data) {

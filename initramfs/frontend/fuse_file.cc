@@ -30,7 +30,7 @@ constexpr int kRequestsPerTurn = 64;
 constexpr auto kReleaseTimeout = std::chrono::seconds(5);
 
 // linux/fuse.h of Linux 6.9; Debian 12's is older.
-constexpr int kNotifyResend = 7;       // FUSE_NOTIFY_RESEND
+constexpr int kNotifyResend = 7;         // FUSE_NOTIFY_RESEND
 constexpr uint32_t kHasResend = 1 << 7;  // FUSE_HAS_RESEND, in flags2
 
 // A request is read to such an address that the payload of a WRITE begins on a

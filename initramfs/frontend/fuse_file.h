@@ -48,9 +48,11 @@ class FuseFile {
   // open: the kernel sends again what was not answered.  Nobody can look the
   // file up any more: those who have it open, have it.
   // REQUIRES: session.can_resend.
-  static Result<std::unique_ptr<FuseFile>> Adopt(
-      IoLoop& loop, BlockService& service, UniqueFd device,
-      const FuseSession& session, std::function<void()> on_gone);
+  static Result<std::unique_ptr<FuseFile>> Adopt(IoLoop& loop,
+                                                 BlockService& service,
+                                                 UniqueFd device,
+                                                 const FuseSession& session,
+                                                 std::function<void()> on_gone);
   virtual ~FuseFile() = default;
 
   // End the service.  REQUIRES: the mount has been detached, or is of no

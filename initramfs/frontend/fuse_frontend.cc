@@ -152,12 +152,11 @@ class FuseFrontend final : public Frontend {
         [this](const FuseSession& session) { KeepSession(session); });
     if (!file) co_return std::move(file.error());
     file_ = std::move(*file);
-    auto attaching = OnThread(
-        loop_, [dev = dev_.get(), directory = point_.path,
-                file_name = point_.FileName(),
-                size_bytes = service_.size_bytes()] {
-          return AttachFile(dev, directory, file_name, size_bytes);
-        });
+    auto attaching = OnThread(loop_, [dev = dev_.get(), directory = point_.path,
+                                      file_name = point_.FileName(),
+                                      size_bytes = service_.size_bytes()] {
+      return AttachFile(dev, directory, file_name, size_bytes);
+    });
     auto name = co_await attaching;
     if (!name) {
       stopping_ = true;

@@ -170,10 +170,9 @@ class NbdFrontend final : public Frontend {
 
   Task<Status> Stop() override {
     stopping_ = true;
-    auto detaching =
-        OnThread(loop_, [index = index_, dev = dev_.get()] {
-          return Detach(index, dev);
-        });
+    auto detaching = OnThread(loop_, [index = index_, dev = dev_.get()] {
+      return Detach(index, dev);
+    });
     Status status = co_await detaching;
     if (!status) {
       stopping_ = false;

@@ -11,7 +11,7 @@
 namespace bootstream {
 
 struct SocketFrontendOptions {
-  std::string path;   // of the Unix socket
+  std::string path;  // of the Unix socket
   NbdOptions nbd;
   // Keeps the listening socket: clients can connect while we are restarted.
   FdStore* kept = nullptr;

@@ -123,7 +123,8 @@ int UblkControl::Do(uint32_t operation, ublksrv_ctrl_cmd command) {
 
 Result<uint64_t> UblkControl::Features() {
   uint64_t features = 0;
-  const int result = Do(Reading(kFeaturesNumber), Command(UINT32_MAX, features));
+  const int result =
+      Do(Reading(kFeaturesNumber), Command(UINT32_MAX, features));
   if (result < 0) {
     return Error{ErrorCode::kUnsupported,
                  "the kernel's ublk driver does not say what it can"};
@@ -140,8 +141,7 @@ Result<ublksrv_ctrl_dev_info> UblkControl::Add(const UblkDevice& device) {
   info.ublksrv_pid = ::getpid();
   info.flags = kUblkFlags;
   info.ublksrv_flags = device.name;
-  int result =
-      Do(Both(UBLK_CMD_ADD_DEV), Command(UINT32_MAX, info));
+  int result = Do(Both(UBLK_CMD_ADD_DEV), Command(UINT32_MAX, info));
   if (auto s = Outcome(result, "add a device"); !s) return s.error();
   ublk_params params = Parameters(device);
   result = Do(Both(UBLK_CMD_SET_PARAMS), Command(info.dev_id, params));

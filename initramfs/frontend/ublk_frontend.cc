@@ -54,9 +54,9 @@ class Descriptors {
     Descriptors made;
     made.size_ = pages(depth * sizeof(ublksrv_io_desc));
     const size_t most = pages(UBLK_MAX_QUEUE_DEPTH * sizeof(ublksrv_io_desc));
-    void* at = ::mmap(nullptr, made.size_, PROT_READ, MAP_SHARED | MAP_POPULATE,
-                      fd, static_cast<off_t>(UBLKSRV_CMD_BUF_OFFSET +
-                                             queue * most));
+    void* at =
+        ::mmap(nullptr, made.size_, PROT_READ, MAP_SHARED | MAP_POPULATE, fd,
+               static_cast<off_t>(UBLKSRV_CMD_BUF_OFFSET + queue * most));
     if (at == MAP_FAILED) return ErrnoError(errno, "ublk: mmap");
     made.at_ = static_cast<const ublksrv_io_desc*>(at);
     return made;
@@ -101,8 +101,7 @@ bool Lives(pid_t process) {
 }
 
 Result<UniqueFd> OpenChar(int dev, uint32_t id) {
-  UniqueFd fd(
-      ::openat(dev, UblkCharName(id).c_str(), O_RDWR | O_CLOEXEC));
+  UniqueFd fd(::openat(dev, UblkCharName(id).c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) return ErrnoError(errno, UblkCharName(id));
   return fd;
 }
@@ -124,9 +123,8 @@ Result<Attached> TakeOver(UblkControl& control, int dev,
   const auto size = control.SizeBytes(device.dev_id);
   if (!size) return size.error();
   if (*size != wanted.size_bytes || device.ublksrv_flags != wanted.name) {
-    return Error{ErrorCode::kRefused,
-                 DevicePath(UblkBlockName(device.dev_id)) +
-                     " is not the device that it was"};
+    return Error{ErrorCode::kRefused, DevicePath(UblkBlockName(device.dev_id)) +
+                                          " is not the device that it was"};
   }
   if (auto s = WaitForDeath(control, device); !s) return s.error();
   auto fd = OpenChar(dev, device.dev_id);
@@ -233,10 +231,10 @@ class UblkFrontend final : public Frontend {
     auto dev = OpenDev(options_.kept);
     if (!dev) co_return dev.error();
     dev_ = std::move(*dev);
-    auto attaching = OnThread(loop_, [dev = dev_.get(), device = DeviceWanted(),
-                                      ours = KeptId()] {
-      return Attach(dev, device, ours);
-    });
+    auto attaching = OnThread(
+        loop_, [dev = dev_.get(), device = DeviceWanted(), ours = KeptId()] {
+          return Attach(dev, device, ours);
+        });
     auto attached = co_await attaching;
     if (!attached) co_return attached.error();
     id_ = attached->id;
@@ -406,9 +404,8 @@ class UblkFrontend final : public Frontend {
     if (started_) co_await ended_;
     queues_.clear();
     fd_.reset();
-    auto deleting = OnThread(loop_, [dev = dev_.get(), id = id_] {
-      return DeleteDevice(dev, id);
-    });
+    auto deleting = OnThread(
+        loop_, [dev = dev_.get(), id = id_] { return DeleteDevice(dev, id); });
     co_return co_await deleting;
   }
 

@@ -25,9 +25,10 @@ struct UblkFrontendOptions {
 // Whether the kernel can do it; else kUnsupported, with what to do.
 Status UblkIsThere();
 
-// A block device by the kernel's ublk driver (Linux 6.5 and later): requests and
-// answers go by io_uring, without a socket.  Up to four queues, by the number of
-// processors, and all of them the loop's.  The kernel makes no partitions of it.
+// A block device by the kernel's ublk driver (Linux 6.5 and later): requests
+// and answers go by io_uring, without a socket.  Up to four queues, by the
+// number of processors, and all of them the loop's.  The kernel makes no
+// partitions of it.
 std::unique_ptr<Frontend> MakeUblkFrontend(IoLoop& loop, BlockService& service,
                                            UblkFrontendOptions options);
 

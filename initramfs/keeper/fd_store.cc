@@ -86,8 +86,9 @@ Status FdStore::KeepText(std::string_view name, std::string_view text) {
 std::optional<uint32_t> FdStore::TakeNumber(std::string_view name) {
   const auto text = TakeText(name);
   uint32_t number = 0;
-  if (!text || std::from_chars(text->data(), text->data() + text->size(),
-                               number).ec != std::errc()) {
+  if (!text ||
+      std::from_chars(text->data(), text->data() + text->size(), number).ec !=
+          std::errc()) {
     return std::nullopt;
   }
   return number;
@@ -107,7 +108,8 @@ Status SendToKeeper(int channel, KeeperWord word, std::string_view text,
                     int number, int fd) {
   WireHeader header{word, number};
   std::array<iovec, 2> parts = {
-      {{&header, sizeof header}, {const_cast<char*>(text.data()), text.size()}}};
+      {{&header, sizeof header},
+       {const_cast<char*>(text.data()), text.size()}}};
   msghdr message{};
   message.msg_iov = parts.data();
   message.msg_iovlen = parts.size();

@@ -137,8 +137,8 @@ class Keeper {
   // ended, as waitpid(2) says.
   int WatchWorker() {
     for (;;) {
-      std::array<pollfd, 2> polled = {{{signals_.get(), POLLIN, 0},
-                                       {channel_.get(), POLLIN, 0}}};
+      std::array<pollfd, 2> polled = {
+          {{signals_.get(), POLLIN, 0}, {channel_.get(), POLLIN, 0}}};
       ::poll(polled.data(), channel_ ? 2 : 1, -1);
       TakeSignals();
       int wait_status = 0;
@@ -190,9 +190,8 @@ class Keeper {
       if (failure) hooks_.failed(failure->text, failure->number);
       if (failure) return failure->number;
       if (code == 0) return 0;
-      return Fail("the worker " + HowItEnded(wait_status) +
-                      " before it was ready",
-                  1);
+      return Fail(
+          "the worker " + HowItEnded(wait_status) + " before it was ready", 1);
     }
     if (failure) hooks_.log(failure->text);
     if (code == 0 || (code > 0 && told_to_end_)) return code;

@@ -59,9 +59,8 @@ class KeptTargetTest : public testing::Test {
       co_return co_await device_.Write(place * kChunk, content.span());
     };
     ASSERT_TRUE(RunInline(write()).has_value());
-    store_->SetChunk(ImageChunk{chunk},
-                     {Location::At(DiskChunk{place}), kAllBlocks,
-                      dirty ? kAllBlocks : 0});
+    store_->SetChunk(ImageChunk{chunk}, {Location::At(DiskChunk{place}),
+                                         kAllBlocks, dirty ? kAllBlocks : 0});
     ASSERT_TRUE(RunInline(store_->Commit()).has_value());
   }
   Location LocationOf(uint64_t chunk) const {
@@ -117,8 +116,8 @@ TEST_F(KeptTargetTest, OnlyCleanChunksAreGivenUpForRoom) {
       RunInline(MakeRoom(*store_, *manifest_, wanted, wanted)).has_value());
   EXPECT_EQ(room(), wanted);
   // What cannot be had is not an error unless it is needed.
-  ASSERT_TRUE(
-      RunInline(MakeRoom(*store_, *manifest_, wanted + 99, wanted)).has_value());
+  ASSERT_TRUE(RunInline(MakeRoom(*store_, *manifest_, wanted + 99, wanted))
+                  .has_value());
   ExpectContent(24);
   const auto status =
       RunInline(MakeRoom(*store_, *manifest_, wanted + 99, wanted + 99));

@@ -20,15 +20,17 @@ namespace bootstream {
 namespace {
 
 const std::vector<std::string> kBeforeStub{
-    "released",          "relocations-dropped", "room-made",
-    "staged",            "relocate-copied",     "relocate-recorded",
-    "relocate-copied:3", "relocate-recorded:3", "relocated",
-    "source-stub",       "source-invalid"};
+    "released",          "relocations-dropped",
+    "room-made",         "staged",
+    "relocate-copied",   "relocate-recorded",
+    "relocate-copied:3", "relocate-recorded:3",
+    "relocated",         "source-stub",
+    "source-invalid"};
 const std::vector<std::string> kFromStub{
-    "source-invalid:2", "stubbed",       "anchor",  "home-copied",
-    "home-recorded",    "home-copied:3", "home-recorded:3",
-    "tables-around",    "written",       "table",   "table:2",
-    "table:4",          "table:5",       "tables-recorded"};
+    "source-invalid:2", "stubbed",        "anchor",          "home-copied",
+    "home-recorded",    "home-copied:3",  "home-recorded:3", "tables-around",
+    "written",          "table",          "table:2",         "table:4",
+    "table:5",          "tables-recorded"};
 
 std::vector<std::string> All() {
   std::vector<std::string> all = kBeforeStub;
@@ -124,8 +126,8 @@ class ReturnTest : public MigrationTest {
           << "boot chunk " << chunk.value << " is not at home";
     }
     const uint64_t kernel = kTargetBoot.end() - 3 * kChunk - 8192;
-    ASSERT_EQ(std::memcmp(raw.data() + kernel, expected_.data() + kernel, 16384),
-              0)
+    ASSERT_EQ(
+        std::memcmp(raw.data() + kernel, expected_.data() + kernel, 16384), 0)
         << "what was written to /boot is not at home";
     Boot boot(disk, access_->source());
     for (uint64_t at = 0; at < expected_.size(); at += kMiB) {
@@ -338,11 +340,10 @@ TEST_F(FullRegionTest, StoppedOnTheWayBackItGoesOn) {
 
 TEST_F(FullRegionTest, StoppedWhilePlacesAreExchangedItGoesOnOrBack) {
   ExpectOk(RunRollback(disk_), "rollback");
-  for (const char* stop :
-       {"relocated", "stubbed", "exchange-away-copied",
-        "exchange-away-recorded", "exchange-home-copied",
-        "exchange-home-recorded", "exchange-away-recorded:3",
-        "exchange-home-copied:3", "written"}) {
+  for (const char* stop : {"relocated", "stubbed", "exchange-away-copied",
+                           "exchange-away-recorded", "exchange-home-copied",
+                           "exchange-home-recorded", "exchange-away-recorded:3",
+                           "exchange-home-copied:3", "written"}) {
     SCOPED_TRACE(stop);
     const std::string disk = Copy(disk_, "work");
     ASSERT_NO_FATAL_FAILURE(ExpectStopped(RunReturn(disk, stop), stop));
@@ -379,8 +380,7 @@ TEST_F(ReturnTest, RegionFileThatWasCutIsRefused) {
   // Somebody has made room.
   auto mount = LoopMount::MountExt4(cut, kRoot);
   ASSERT_TRUE(mount.has_value()) << mount.error().message;
-  Run("cd " + mount->directory() +
-      " && truncate -s -4M .bootstream-region");
+  Run("cd " + mount->directory() + " && truncate -s -4M .bootstream-region");
   ASSERT_TRUE(mount->Unmount().has_value());
   ExpectRefused(RunReturn(cut), "bootagent forget");
   EXPECT_EQ(PhaseOf(cut), "parked");

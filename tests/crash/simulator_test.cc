@@ -141,7 +141,8 @@ class CrashStatesTest : public testing::Test {
     }
     return found.size();
   }
-  std::vector<std::byte> disk_ = std::vector<std::byte>(uint64_t{64} * kSectorBytes);
+  std::vector<std::byte> disk_ =
+      std::vector<std::byte>(uint64_t{64} * kSectorBytes);
 };
 
 TEST_F(CrashStatesTest, SmallWindowIsTriedWhole) {

@@ -41,7 +41,8 @@ class CrashDevice final : public BlockDevice {
   void FailWrite(uint64_t n) { fail_write_ = write_count_ + n; }
   void FailFlush(uint64_t n) { fail_flush_ = flush_count_ + n; }
   // The process ends when flush or write number `n` arrives: it and everything
-  // after it ends in kIo and is not done.  GoOn: the next one has no such fault.
+  // after it ends in kIo and is not done.  GoOn: the next one has no such
+  // fault.
   void StopAtFlush(uint64_t n) { stop_at_flush_ = flush_count_ + n; }
   void StopAtWrite(uint64_t n) { stop_at_write_ = write_count_ + n; }
   void GoOn();

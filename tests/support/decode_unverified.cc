@@ -5,9 +5,9 @@
 
 namespace bootstream {
 
-Status DecodeUnverified(FrameDecoder* decoder, std::span<const std::byte> frame,
-                        const Sha256&, std::span<std::byte> content)
-    __asm__(DECODE_UNVERIFIED);
+Status DecodeUnverified(
+    FrameDecoder* decoder, std::span<const std::byte> frame, const Sha256&,
+    std::span<std::byte> content) __asm__(DECODE_UNVERIFIED);
 
 Status DecodeUnverified(FrameDecoder* decoder, std::span<const std::byte> frame,
                         const Sha256&, std::span<std::byte> content) {

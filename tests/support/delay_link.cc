@@ -6,8 +6,8 @@
 // makes a TUN device "wire" in each (the caller gives it an address, and sets
 // it up) and carries packets both ways until it is told to end: each leaves the
 // queue at the link's rate, and arrives after the delay.  A queue holds as much
-// as the link sends in --queue-ms; what comes above that is lost.  TCP stays one
-// connection from end to end, as it would not behind a proxy.
+// as the link sends in --queue-ms; what comes above that is lost.  TCP stays
+// one connection from end to end, as it would not behind a proxy.
 //
 // Large segments pass whole (IFF_VNET_HDR, TSO) and count as the frames that
 // they would be on the wire.  Sources: kernel Documentation/networking/tuntap,
@@ -98,8 +98,8 @@ class Direction {
       const auto start = std::max(now, free_at_);
       if (start - now > queue_) continue;  // the queue is full
       free_at_ = start + Duration(static_cast<size_t>(n));
-      under_way_.push_back({free_at_ + delay_,
-                            {buffer_.begin(), buffer_.begin() + n}});
+      under_way_.push_back(
+          {free_at_ + delay_, {buffer_.begin(), buffer_.begin() + n}});
     }
   }
   // What has arrived, out of it.
@@ -155,8 +155,8 @@ void Carry(int a, int b, const Link& link) {
     const auto next = std::min(there.next(), back.next());
     timespec wait{};
     if (next != Clock::time_point::max()) {
-      const auto left = std::max<Nanoseconds>(next - Clock::now(),
-                                              Nanoseconds(0));
+      const auto left =
+          std::max<Nanoseconds>(next - Clock::now(), Nanoseconds(0));
       wait.tv_sec = left.count() / 1'000'000'000;
       wait.tv_nsec = left.count() % 1'000'000'000;
     }
@@ -188,8 +188,8 @@ int Main(int argc, char** argv) {
   const auto one = OpenTun(a);
   const auto other = one ? OpenTun(b) : std::nullopt;
   if (!other) {
-    std::cerr << "delay_link: " << (one ? b : a) << ": "
-              << std::strerror(errno) << "\n";
+    std::cerr << "delay_link: " << (one ? b : a) << ": " << std::strerror(errno)
+              << "\n";
     return 1;
   }
   std::cout << "ready" << std::endl;

@@ -125,7 +125,8 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"socket", "ublk", "nbd", "fuse"}));
   app.add_option("--path", arguments.path, "socket, or directory for fuse");
   app.add_option("--file", arguments.file, "content; instead of --size");
-  app.add_option("--identifier", arguments.identifier, "ublk, nbd: for taking over");
+  app.add_option("--identifier", arguments.identifier,
+                 "ublk, nbd: for taking over");
   app.add_option("--size", arguments.size_bytes, "bytes, all zero");
   app.add_flag("--hold-reads", arguments.hold_reads, "answer no read");
   CLI11_PARSE(app, argc, argv);

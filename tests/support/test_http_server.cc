@@ -228,8 +228,9 @@ bool TestHttpServer::AnswerWithout(int fd, const Request& request,
   if (fault == Fault::kUnavailable) head += "503 Busy\r\n";
   if (fault == Fault::kRedirect) {
     const std::lock_guard lock(mutex_);
-    head += "302 Found\r\nLocation: " +
-            (redirect_.empty() ? url() : redirect_) + request.path + "\r\n";
+    head +=
+        "302 Found\r\nLocation: " + (redirect_.empty() ? url() : redirect_) +
+        request.path + "\r\n";
   }
   head += "Content-Length: 6\r\n\r\nsorry\n";
   return SendAll(fd, head.data(), head.size());

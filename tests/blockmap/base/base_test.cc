@@ -42,8 +42,7 @@ TEST(GridTest, LastChunkMayBeShort) {
   EXPECT_EQ(grid.bytes_of(2), 8192U);
   EXPECT_EQ(grid.full_mask(2), 3U);
   EXPECT_EQ(grid.full_mask(0), 0xffffffffU);
-  EXPECT_EQ((Grid{kChunkBytesMax, kChunkBytesMax}.full_mask(0)),
-            ~uint64_t{0});
+  EXPECT_EQ((Grid{kChunkBytesMax, kChunkBytesMax}.full_mask(0)), ~uint64_t{0});
 }
 
 TEST(PrintableTest, WordsOfOthersAreShortPlainText) {

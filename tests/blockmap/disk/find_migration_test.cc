@@ -86,8 +86,8 @@ class FindMigrationTest : public testing::Test {
     } else {
       EXPECT_EQ(found.error().code, code) << found.error().message;
     }
-    EXPECT_TRUE(std::equal(before.begin(), before.end(),
-                           memory_.bytes().begin()))
+    EXPECT_TRUE(
+        std::equal(before.begin(), before.end(), memory_.bytes().begin()))
         << "something was written";
   }
   void ExpectNothing(size_t warnings) {

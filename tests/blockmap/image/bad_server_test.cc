@@ -117,8 +117,8 @@ std::function<Fault(const Request&)> Draw(uint64_t seed) {
   return [seed](const Request& request) {
     std::mt19937_64 random(seed * 1000003 + request.number);
     if (random() % 2 == 0) return Fault::kNone;
-    const auto fault = static_cast<Fault>(random() %
-                                          TestHttpServer::kFaultCount);
+    const auto fault =
+        static_cast<Fault>(random() % TestHttpServer::kFaultCount);
     // A pause of a second is tried above.
     return fault == Fault::kTooMany ? Fault::kError : fault;
   };
@@ -197,8 +197,8 @@ TEST_F(BadServerTest, ServersThatTheManifestNamesAreAskedFirst) {
   EXPECT_TRUE(IsRight(4, Fetch(4)));
   EXPECT_EQ(other_.requests().size(), 1U);
   // bootstream.url= on the command line.
-  source_ = std::move(
-      *HttpChunkSource::Create(*loop_, manifest_, options_, true));
+  source_ =
+      std::move(*HttpChunkSource::Create(*loop_, manifest_, options_, true));
   const size_t before = server_.requests().size();
   EXPECT_TRUE(IsRight(5, Fetch(5)));
   EXPECT_TRUE(IsRight(6, Fetch(6)));
@@ -268,8 +268,8 @@ TEST_F(BadServerTest, RedirectsThatLeadNowhereEnd) {
     server_.SetRedirect(base);
     Open();
     EXPECT_TRUE(IsRight(3, Fetch(3)));
-    EXPECT_EQ(source_->statistics().troubles[static_cast<size_t>(
-                  FetchTrouble::kWrongReply)],
+    EXPECT_EQ(source_->statistics()
+                  .troubles[static_cast<size_t>(FetchTrouble::kWrongReply)],
               1U);
     source_.reset();
   }

@@ -234,7 +234,9 @@ TEST(ManifestTest, ImpossibleContentIsRefused) {
       {"boot set without tables",
        [](ManifestContent& c) { c.boot_set.erase(c.boot_set.begin()); }},
       {"boot set without the first chunk",
-       [](ManifestContent& c) { c.boot_set[1] = {1, 1}; }},
+       [](ManifestContent& c) {
+         c.boot_set[1] = {1, 1};
+       }},
       {"pinned order",
        [](ManifestContent& c) { std::swap(c.pinned[0], c.pinned[1]); }},
       {"pinned outside", [](ManifestContent& c) { c.pinned[1].count = 99; }},

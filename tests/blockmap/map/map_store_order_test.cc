@@ -187,8 +187,8 @@ TEST_F(MapStoreOrderTest, JournalThatHasLostACommitIsNotWrittenElsewhere) {
   EXPECT_EQ(store_->superblock().journal_chunk, journal);
 }
 
-// The successor of a process that died in a commit repeats more than the journal
-// has room for, and dies before anything is in the next journal.
+// The successor of a process that died in a commit repeats more than the
+// journal has room for, and dies before anything is in the next journal.
 TEST_F(MapStoreOrderTest, ChangesOutliveTwoDeathsAroundAFullJournal) {
   const UniqueFd memory(::memfd_create("kept", MFD_CLOEXEC));
   const auto open = [&] {

@@ -104,9 +104,12 @@ TEST(SuperblockTest, RoundTripKeepsEveryField) {
 
 TEST(SuperblockTest, EveryFlagIsKept) {
   const std::vector<bool Superblock::*> flags = {
-      &Superblock::healthy_once, &Superblock::committed,
-      &Superblock::give_up_source_when_full, &Superblock::guaranteed,
-      &Superblock::rollback_wished, &Superblock::keep_target};
+      &Superblock::healthy_once,
+      &Superblock::committed,
+      &Superblock::give_up_source_when_full,
+      &Superblock::guaranteed,
+      &Superblock::rollback_wished,
+      &Superblock::keep_target};
   for (const auto flag : flags) {
     Superblock sb = SomeSuperblock();
     for (const auto other : flags) sb.*other = other == flag;
@@ -154,8 +157,8 @@ TEST(SuperblockTest, SealedNonsenseIsRefused) {
   EXPECT_EQ(with(144, 1), ErrorCode::kCorrupt);         // image_bytes
   EXPECT_EQ(with(404, 1), ErrorCode::kCorrupt);         // reserved
   EXPECT_EQ(with(440, 1), ErrorCode::kCorrupt);
-  EXPECT_EQ(with(513, 0xff), ErrorCode::kCorrupt);      // string length
-  EXPECT_EQ(with(4095, 1), ErrorCode::kCorrupt);        // after the strings
+  EXPECT_EQ(with(513, 0xff), ErrorCode::kCorrupt);  // string length
+  EXPECT_EQ(with(4095, 1), ErrorCode::kCorrupt);    // after the strings
 }
 
 TEST(SuperblockTest, StringsUpToTheEndFitAndOneMoreByteDoesNot) {

@@ -128,11 +128,11 @@ TEST(StreamEngineTest, WriteThatNobodyFlushedOutlivesTheProcess) {
     std::memset(expected.data() + offset, value, size);
   };
   rig.Read(3 * kChunk, kChunk);
-  write(3 * kChunk, 4096, 1);        // clean: commits an intent
-  write(4 * kChunk, 4096, 2);        // pinned
-  write(kChunk, 8192, 3);            // absent
-  write(2 * kChunk + 100, 50, 4);    // a patch
-  write(8 * kChunk + 100, 50, 5);    // of a chunk of zeroes
+  write(3 * kChunk, 4096, 1);      // clean: commits an intent
+  write(4 * kChunk, 4096, 2);      // pinned
+  write(kChunk, 8192, 3);          // absent
+  write(2 * kChunk + 100, 50, 4);  // a patch
+  write(8 * kChunk + 100, 50, 5);  // of a chunk of zeroes
   ASSERT_TRUE(rig.store().has_changes());
   rig.Restart();
   EXPECT_FALSE(rig.store().has_changes());
@@ -188,8 +188,8 @@ TEST(StreamEngineTest, NothingOutsideTheRegionIsEverWritten) {
     rig.Read(chunk * kChunk, kChunk);
   }
   for (uint64_t chunk = 0; chunk < EngineRig::kDiskChunks; ++chunk) {
-    const bool ours = (chunk >= 16 && chunk < 24) ||
-                      (chunk >= 64 && chunk < 144);
+    const bool ours =
+        (chunk >= 16 && chunk < 24) || (chunk >= 64 && chunk < 144);
     if (ours) continue;
     EXPECT_EQ(rig.SourceChunk(chunk),
               Part(rig.old_disk(), chunk * kChunk, kChunk))
@@ -249,8 +249,8 @@ TEST(StreamEngineTest, WriteDuringADownloadIsNotReplacedByIt) {
 TEST(StreamEngineTest, WriteNeverWaitsForTheNetwork) {
   EngineRig rig;
   rig.source().Hold();
-  rig.Write(100, 50, std::byte{9});       // part of a block: a patch
-  rig.Write(4096, 4096, std::byte{8});    // a block
+  rig.Write(100, 50, std::byte{9});            // part of a block: a patch
+  rig.Write(4096, 4096, std::byte{8});         // a block
   rig.Write(8 * kChunk + 5, 3, std::byte{7});  // part of a zero block
   EXPECT_TRUE(rig.source().fetches().empty());
   ASSERT_TRUE(RunInline(rig.engine().Flush()).has_value());
@@ -404,10 +404,10 @@ TEST(StreamEngineTest, RandomHistoriesReadWhatWasWritten) {
           if (pick(4) == 0) rig.Restart();
           break;
         case 7:
-          ASSERT_TRUE(RunInline(rig.engine().Hydrate(
-                                    ImageChunk{offset / kChunk},
-                                    FetchClass::kBackfill))
-                          .has_value());
+          ASSERT_TRUE(
+              RunInline(rig.engine().Hydrate(ImageChunk{offset / kChunk},
+                                             FetchClass::kBackfill))
+                  .has_value());
           break;
       }
     }

@@ -63,7 +63,8 @@ TEST(ReadAheadTest, RequestsThatOvertakeEachOtherAreOneStream) {
   for (uint64_t at = 0; at < 800; at += 16) {
     for (const uint64_t first : {at + 8, at}) {
       const auto more = ahead.Note(first, first + 7, true);
-      for (uint64_t i = more ? more->first : 0; more && i < more->first + more->count; ++i) {
+      for (uint64_t i = more ? more->first : 0;
+           more && i < more->first + more->count; ++i) {
         EXPECT_TRUE(asked.insert(i).second) << i << " asked for twice";
       }
     }
@@ -83,7 +84,8 @@ TEST(ReadAheadTest, StreamsSideBySideDoNotDisturbEachOther) {
       if (step > 3) {
         EXPECT_TRUE(asked.contains(chunk)) << chunk;
       }
-      for (uint64_t i = more ? more->first : 0; more && i < more->first + more->count; ++i) {
+      for (uint64_t i = more ? more->first : 0;
+           more && i < more->first + more->count; ++i) {
         asked.insert(i);
       }
     }
