@@ -13,11 +13,9 @@ constexpr std::chrono::milliseconds kGiveUpCheckInterval(20);
 constexpr std::chrono::milliseconds kPollMax(1000);
 // What has been asked for will soon be asked for again.
 constexpr std::chrono::milliseconds kRecently(1000);
-// Of a window: many requests fill a long link, each of which has a connection
-// that is idle for a round trip in the end; on a short one there are few.
+// Of a window, at least: a connection is idle for a round trip between two.
 constexpr uint64_t kRequestsOfWindow = 8;
 constexpr uint64_t kRequestsOfSmallWindow = 4;
-constexpr uint64_t kRequestBytesMin = 512 << 10;
 constexpr uint64_t kGentleRequests = 2;
 
 FetchOptions CountingDates(FetchOptions options, std::atomic<uint64_t>& count) {
@@ -188,10 +186,11 @@ uint64_t FetchEngine::BytesUnderWay() const {
 
 uint64_t FetchEngine::RequestBytes() const {
   const uint64_t window = window_.bytes();
-  const uint64_t part =
-      std::max(window / kRequestsOfWindow,
-               std::min(window / kRequestsOfSmallWindow, kRequestBytesMin));
-  return std::min(options_.limits.batch_bytes, part);
+  const uint64_t least =
+      std::min(window / kRequestsOfSmallWindow, options_.request_bytes_min);
+  const uint64_t most = std::max(window / kRequestsOfWindow, least);
+  return std::min(options_.limits.batch_bytes,
+                  std::clamp(window_.burst_bytes(), least, most));
 }
 
 bool FetchEngine::StartOne(size_t server, FetchClass lowest) {

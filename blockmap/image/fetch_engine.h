@@ -25,7 +25,9 @@ struct FetchOptions {
   CurlSettings curl;
   FetchLimits limits;
   FetchWindow::Options window;  // of everything but demand
-  unsigned requests_max = 16;   // at once
+  // One request asks for as much at least, if there is, however slow the link.
+  uint64_t request_bytes_min = 64 << 10;
+  unsigned requests_max = 48;  // at once
   // Of these, so many are left for demand.
   unsigned requests_for_demand = 4;
   // A demand that waits longer than this, and four round trips, has the link

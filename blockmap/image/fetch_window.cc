@@ -8,14 +8,17 @@ namespace {
 using Duration = FetchWindow::Duration;
 
 constexpr Duration kSpanMin = std::chrono::milliseconds(50);
-// So much more than what a round trip brings may be asked for: connections wait
-// a round trip between two replies.  More while the rate still doubles.
-constexpr double kCeiling = 2;
-constexpr double kCeilingAtStart = 4;
+// So much more than what a round trip brings may be asked for; and while the
+// rate still rises, it rises so fast.
+constexpr double kCeiling = 1.4;
+// Of the link's rate in a round trip, when the first queue has been met.
+constexpr double kAfterStart = 1.1;
+// A reply that the link takes so long for leaves room in the queue for others.
+constexpr std::chrono::milliseconds kBurst(10);
 // What is left of the link while somebody waits.
 constexpr double kGentleShare = 0.9;
 // The link's rate has been met when it rises less than this, so many times.
-constexpr double kBetter = 1.25;
+constexpr double kBetter = 1.1;
 constexpr unsigned kNoBetterMax = 4;
 // A rate that is not reached again is forgotten.
 constexpr double kForget = 0.9;
@@ -53,13 +56,30 @@ void FetchWindow::OnFirstByte(Duration now, Duration wait) {
   least = least == Duration(0) ? wait : std::min(least, wait);
   samples_[next_sample_] = wait;
   next_sample_ = (next_sample_ + 1) % kSamples;
+  NoteWait(now, wait);
 }
 
 Duration FetchWindow::round_trip() const { return Least(least_); }
 
+void FetchWindow::NoteWait(Duration now, Duration wait) {
+  if (waits_.count == 0) waits_ = {now, wait, 0};
+  ++waits_.count;
+  waits_.least = std::min(waits_.least, wait);
+  if (waits_.count < kSamples || now - waits_.begin < round_trip()) return;
+  last_wait_ = waits_.least;
+  waits_.count = 0;
+}
+
 // What the last replies have all waited for, at least.
 Duration FetchWindow::Queue() const {
   return std::max(Least(samples_) - round_trip(), Duration(0));
+}
+
+// What all replies of a round trip have waited for.
+Duration FetchWindow::StandingQueue() const {
+  const Duration least =
+      waits_.count == 0 ? last_wait_ : std::min(last_wait_, waits_.least);
+  return std::max(least - round_trip(), Duration(0));
 }
 
 // Once a queue has been met, a whole window brings half a target's worth of
@@ -67,9 +87,14 @@ Duration FetchWindow::Queue() const {
 void FetchWindow::OnReceived(Duration now, uint64_t bytes, bool full) {
   NoteRate(now, bytes, full);
   const Duration queue = Queue();
-  if (queue > options_.target / 2) starting_ = false;
+  if (starting_ && StandingQueue() > options_.target / 2) {
+    starting_ = false;
+    Resize(std::min(bytes_, kAfterStart * best_rate_ * Seconds(round_trip())));
+  }
   const double off =
-      std::clamp(Ratio(options_.target - queue, options_.target), -1.0, 1.0);
+      starting_ ? 1.0
+                : std::clamp(Ratio(options_.target - queue, options_.target),
+                             -1.0, 1.0);
   if (off > 0 && !full) return;
   const Duration trip = round_trip() + options_.target;
   const double gain = starting_ ? 1.0 : Ratio(options_.target, 2 * trip);
@@ -99,9 +124,13 @@ void FetchWindow::NoteRate(Duration now, uint64_t bytes, bool full) {
 }
 
 double FetchWindow::Ceiling() const {
-  const double bytes = best_rate_ * Seconds(round_trip() + options_.target) *
-                       (starting_ ? kCeilingAtStart : kCeiling);
+  const double bytes =
+      best_rate_ * Seconds(round_trip() + options_.target) * kCeiling;
   return std::max(bytes, static_cast<double>(options_.bytes_start));
+}
+
+uint64_t FetchWindow::burst_bytes() const {
+  return static_cast<uint64_t>(best_rate_ * Seconds(kBurst));
 }
 
 uint64_t FetchWindow::gentle_bytes() const {

@@ -18,16 +18,16 @@ namespace bootstream {
 // The wait for the first byte of a reply is the round trip and what lies in the
 // queue.  The least of the last minutes is taken for the round trip; the window
 // grows while the rest is below a target, and shrinks above.  Compare LEDBAT
-// (RFC 6817), which does this to one connection.  It never grows beyond a
-// multiple of what the link, at the best rate that was seen, brings in a round
-// trip: more would wait at the server, not in the queue.  Compare BBR.
+// (RFC 6817), which does this to one connection.  It never grows much beyond
+// what the link, at the best rate that was seen, brings in a round trip: more
+// would not come earlier, and be lost where the queue is short.  Compare BBR.
 //
 // Pure; one thread.
 class FetchWindow {
  public:
   using Duration = Executor::Duration;
   struct Options {
-    uint64_t bytes_start = 1 << 20;
+    uint64_t bytes_start = 2 << 20;
     uint64_t bytes_min = 128 << 10;
     uint64_t bytes_max = 64 << 20;
     Duration target = std::chrono::milliseconds(25);  // in the queue
@@ -43,6 +43,9 @@ class FetchWindow {
   void OnReceived(Duration now, uint64_t bytes, bool full);
 
   uint64_t bytes() const { return static_cast<uint64_t>(bytes_); }
+  // What the link brings in a moment; 0: not known.  Larger replies come in
+  // bursts that its queue may not hold.
+  uint64_t burst_bytes() const;
   // The window of what is to leave the queue empty, and a part of the link free
   // for somebody who waits.
   uint64_t gentle_bytes() const;
@@ -52,10 +55,20 @@ class FetchWindow {
  private:
   // RFC 6817 remembers ten minutes.
   static constexpr size_t kMinutes = 10;
-  // What is but the server's or this machine's hesitation is filtered out.
+  // A burst of replies makes a queue that is gone a moment later, and a server
+  // may hesitate: what all the replies of a round trip wait for is a queue, if
+  // there are enough of them.
   static constexpr size_t kSamples = 4;
 
+  struct Waits {
+    Duration begin{0};
+    Duration least{0};
+    size_t count = 0;
+  };
+
+  void NoteWait(Duration now, Duration wait);
   Duration Queue() const;
+  Duration StandingQueue() const;
   void NoteRate(Duration now, uint64_t bytes, bool full);
   double Ceiling() const;
   void Resize(double bytes);
@@ -67,6 +80,8 @@ class FetchWindow {
   std::array<Duration, kMinutes> least_{};    // of the last minutes; 0: none
   std::array<Duration, kSamples> samples_{};  // the last ones; 0: none
   size_t next_sample_ = 0;
+  Waits waits_;            // since a round trip ago at most
+  Duration last_wait_{0};  // the least of the round trip before; 0: none
   // What came since `span_begin_`; the best rate of such spans, bytes a second.
   Duration span_begin_{0};
   uint64_t span_bytes_ = 0;

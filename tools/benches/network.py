@@ -10,6 +10,9 @@ from tools.programs import BUILD
 SERVER, CLIENT = "bootstream-server", "bootstream-client"
 SERVER_ADDRESS, CLIENT_ADDRESS = "10.97.0.1", "10.97.0.2"
 _MTU = 1500
+# In a frame: IP and TCP with time stamps; and around it, preamble, Ethernet
+# header and checksum, gap.
+_HEADERS, _FRAMING = 52, 38
 
 
 def at_server(*command):
@@ -24,7 +27,7 @@ class Wire:
     """`mbit` million bits a second, the round trip takes `round_trip_ms`."""
 
     def __init__(self, mbit, round_trip_ms):
-        self.bytes_per_second = mbit * 1e6 / 8
+        self._bytes_per_second = mbit * 1e6 / 8
         self._process = None
         for ns in (SERVER, CLIENT):
             subprocess.run(["ip", "netns", "delete", ns], check=False,
@@ -43,6 +46,10 @@ class Wire:
             run("ip", "-n", ns, "address", "add", address, "peer", peer, "dev",
                 "wire")
             run("ip", "-n", ns, "link", "set", "wire", "mtu", _MTU, "up")
+
+    def payload_per_second(self):
+        """Bytes that TCP carries over the full link."""
+        return self._bytes_per_second * (_MTU - _HEADERS) / (_MTU + _FRAMING)
 
     def round_trip_s(self):
         """As ping sees it, the median of ten."""

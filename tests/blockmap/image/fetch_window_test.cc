@@ -50,8 +50,9 @@ class FetchWindowTest : public testing::Test {
 TEST_F(FetchWindowTest, FillsALongLinkAndNotItsQueue) {
   round_trip_ = milliseconds(200);
   Meet();
-  Turns(8);
+  Turns(12);
   EXPECT_GE(static_cast<double>(window_.bytes()), rate_ * Trip(round_trip_));
+  EXPECT_LE(QueueAt(window_.bytes()), 4 * milliseconds(26));
   Turns(200);
   EXPECT_GE(static_cast<double>(window_.bytes()), rate_ * Trip(round_trip_));
   EXPECT_LE(QueueAt(window_.bytes()), milliseconds(26));
@@ -99,6 +100,28 @@ TEST_F(FetchWindowTest, OneLateReplyIsNoQueue) {
   window_.OnFirstByte(now_, seconds(1));
   window_.OnReceived(now_, before / 8, true);
   EXPECT_GE(window_.bytes(), before);
+}
+
+// Many connections that begin at once make a queue, which is gone when they
+// have been answered.
+TEST_F(FetchWindowTest, FirstRepliesThatComeTogetherAreNoQueue) {
+  round_trip_ = milliseconds(200);
+  now_ += round_trip_;
+  for (int reply = 0; reply < 24; ++reply) {
+    window_.OnFirstByte(now_, round_trip_ + milliseconds(2) * reply);
+    window_.OnReceived(now_, 14'000, true);
+    now_ += milliseconds(2);
+  }
+  Turns(12);
+  EXPECT_GE(static_cast<double>(window_.bytes()), rate_ * Trip(round_trip_));
+}
+
+TEST_F(FetchWindowTest, BurstIsWhatTheLinkBringsInAMoment) {
+  EXPECT_EQ(window_.burst_bytes(), 0U);
+  Meet();
+  Turns(100);
+  EXPECT_NEAR(static_cast<double>(window_.burst_bytes()), rate_ / 100,
+              rate_ / 1000);
 }
 
 // A machine or a server that is busy answers late, whatever is asked for.

@@ -35,6 +35,7 @@ TEST_F(HttpChunkSourceTest, ZeroesNeedNoServer) {
 }
 
 TEST_F(HttpChunkSourceTest, NeighboursShareRequests) {
+  options_.request_bytes_min = 4 * kChunk;
   Open();
   EXPECT_EQ(FetchAll(FetchClass::kPrefetch), kChunks + 1);
   EXPECT_LT(server_.requests().size(), kChunks / 2);
@@ -167,7 +168,7 @@ class HangingBackfillTest : public HttpChunkSourceTest {
 TEST_F(HangingBackfillTest, DemandIsServed) {
   HangBy(Fault::kStall);
   options_.limits.batch_bytes = kChunk;
-  options_.requests_max = 4;
+  options_.requests_max = options_.requests_for_demand + 2;
   Open();
   ExpectDemandBesideIt();
   source_.reset();
