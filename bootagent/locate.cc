@@ -23,7 +23,8 @@ std::vector<DiskChunk> ScanOrder(std::span<const ByteExtent> extents, Grid grid,
                                  const RegionTag& tag) {
   auto chunks = WholeChunks(extents, grid);
   const auto& first = tag.superblock_chunks;
-  std::ranges::stable_partition(chunks, [&](DiskChunk chunk) {
+  // Clang 14 cannot build std::ranges::stable_partition.
+  std::stable_partition(chunks.begin(), chunks.end(), [&](DiskChunk chunk) {
     return chunk == first[0] || chunk == first[1];
   });
   return chunks;
