@@ -46,6 +46,14 @@ def _loop(file, offset=0, size=None):
         run("sync", file)
 
 
+def _anew(file):
+    """The same file, but for what mkfs has reserved in it (zeroes): btrfs
+    compresses nothing in a file with such extents."""
+    fresh = file.with_suffix(".new")
+    run("cp", "--sparse=always", file, fresh)
+    fresh.rename(file)
+
+
 def _fill(folder, gib):
     """`gib` files of 1 GiB."""
     number = 0
@@ -77,10 +85,12 @@ class BigSite(Site):
         run("mkfs.ext4", "-q", "-E", f"nodiscard,offset={35 * MIB}", self.image,
             "64M")
         offset, size = self.root()
+        run("mkfs.ext4", "-q", "-E", f"nodiscard,offset={offset}", "-J",
+            "size=16", self.image, f"{size // 1024}k")
+        _anew(self.image)
         mount = self.work / "mount"
         mount.mkdir(exist_ok=True)
         with _loop(self.image, offset, size) as device:
-            run("mkfs.ext4", "-q", "-E", "nodiscard", "-J", "size=16", device)
             run("mount", device, mount)
             try:
                 _fill(mount, self._used_gib)
@@ -102,6 +112,7 @@ class BigSite(Site):
                        check=True, stdout=subprocess.DEVNULL)
         run("mkfs.ext4", "-q", "-E", f"nodiscard,offset={MIB}", file,
             f"{self._size // MIB - 2}M")
+        _anew(file)
         # Through the page cache of the loop device: what is written there
         # directly would not be compressed.
         with _loop(file) as device:
