@@ -43,7 +43,8 @@ def table(benches):
             lines.append(
                 f"| {bench['bench']} | {row['case']} "
                 f"| {number(row['ours'])} {row['unit']} "
-                f"| {number(row['peer'])} {row['unit']} | {row['peer_name']} "
+                f"| {number(row['peer'])} {row['unit']} "
+                f"| {row['peer_name'].replace('|', chr(92) + '|')} "
                 f"| {number(row['ratio'])} | {bar_of(row)} |")
     return lines
 
