@@ -12,8 +12,9 @@ namespace bootstream {
 // What a front end (NBD, ublk, FUSE) offers to its clients: a block device of
 // any byte offset and length.  One thread; many calls may be under way at once.
 // Buffers that start on a 4 KiB boundary and ranges of whole blocks are
-// fastest. An error of a Task means EIO for that request (kNoSpace: ENOSPC) and
-// leaves everything else as it was.  REQUIRES: ranges lie inside size_bytes().
+// fastest.  An error of a Task means EIO for that request (kNoSpace: ENOSPC)
+// and leaves everything else as it was.  REQUIRES: ranges lie inside
+// size_bytes().
 class BlockService {
  public:
   virtual ~BlockService() = default;

@@ -127,7 +127,7 @@ Task<Result<JournalEnd>> ReplayJournal(
 // the blocks that are written over it are torn in their turn: the first sector
 // of each one behind `position` becomes zeroes.  Before another block is
 // written after a crash.  Nothing is flushed; whether there is something to
-// flush. `place` must stay until it is done.
+// flush.  `place` must stay until it is done.
 Task<Result<bool>> EraseTornTail(BlockDevice& device, uint32_t chunk_bytes,
                                  const JournalPlace& place,
                                  JournalPosition position);

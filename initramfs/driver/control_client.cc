@@ -48,8 +48,9 @@ Result<nlohmann::json> ControlClient::Ask(const nlohmann::json& request) {
     const ssize_t n = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoError(errno, "control socket");
-    if (n == 0)
+    if (n == 0) {
       return Error{ErrorCode::kIo, "the driver closed the connection"};
+    }
     pending_.append(buffer.data(), static_cast<size_t>(n));
   }
   auto reply = nlohmann::json::parse(pending_.substr(0, end), nullptr, false);

@@ -13,7 +13,7 @@ namespace bootstream {
 // follow each other are a stream; the longer it goes on, the further ahead of
 // it everything is to be fetched.  Several streams at once, requests of one
 // that overtake each other, and reads in between that belong to none do no
-// harm. Pure; counted in chunks.  Compare Linux's mm/readahead.c.
+// harm.  Pure; counted in chunks.  Compare Linux's mm/readahead.c.
 class ReadAhead {
  public:
   static constexpr size_t kStreams = 8;
