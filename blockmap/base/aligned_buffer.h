@@ -2,9 +2,10 @@
 #define BLOCKMAP_BASE_ALIGNED_BUFFER_H_
 
 #include <cstddef>
-#include <cstdlib>
 #include <memory>
 #include <span>
+
+#include "blockmap/base/buffer_memory.h"
 
 namespace bootstream {
 
@@ -20,16 +21,18 @@ class AlignedBuffer {
 
   std::byte* data() { return data_.get(); }
   const std::byte* data() const { return data_.get(); }
-  size_t size() const { return size_; }
-  std::span<std::byte> span() { return {data_.get(), size_}; }
-  std::span<const std::byte> span() const { return {data_.get(), size_}; }
+  size_t size() const { return data_ ? data_.get_deleter().size : 0; }
+  std::span<std::byte> span() { return {data_.get(), size()}; }
+  std::span<const std::byte> span() const { return {data_.get(), size()}; }
 
  private:
   struct Free {
-    void operator()(std::byte* data) const { std::free(data); }
+    Free() : size(0) {}
+    explicit Free(size_t of) : size(of) {}
+    void operator()(std::byte* data) const { GiveBufferMemory(data, size); }
+    size_t size;
   };
   std::unique_ptr<std::byte, Free> data_;
-  size_t size_ = 0;
 };
 
 }  // namespace bootstream

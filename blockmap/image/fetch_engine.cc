@@ -220,7 +220,7 @@ bool FetchEngine::StartOne(size_t server, FetchClass lowest) {
   // begins with a folded line.  Connections are the multi handle's.
   transfers_.push_back(std::make_unique<HttpTransfer>(
       MakeCurlHandle(options_.curl), std::move(request), now,
-      [this, server](WantedFrame frame, std::vector<std::byte> bytes) {
+      [this, server](WantedFrame frame, AlignedBuffer bytes) {
         workers_->Add({std::move(frame), server, std::move(bytes)});
       }));
   curl_multi_add_handle(multi_.get(), transfers_.back()->handle());

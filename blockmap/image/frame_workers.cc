@@ -60,8 +60,8 @@ void FrameWorkers::Run() {
       job = std::move(jobs_.extract(jobs_.begin()).mapped());
     }
     auto content = AlignedBuffer::Unfilled(job.frame.key.content_bytes);
-    const Status status =
-        decoder.DecodeVerified(job.bytes, job.frame.key.digest, content.span());
+    const Status status = decoder.DecodeVerified(
+        job.bytes.span(), job.frame.key.digest, content.span());
     job.bytes = {};
     if (status) {
       on_done_(std::move(job), std::move(content));

@@ -21,7 +21,7 @@ class FrameWorkers {
   struct Job {
     WantedFrame frame;
     size_t server = 0;
-    std::vector<std::byte> bytes;
+    AlignedBuffer bytes;
   };
   // Called on a worker's thread.
   using OnDone = std::function<void(Job job, Result<AlignedBuffer> content)>;

@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -182,8 +183,10 @@ bool HttpTransfer::Cut(std::span<const std::byte> data) {
       continue;
     }
     const auto take = std::min<uint64_t>(key.end() - position_, data.size());
-    if (current_.empty()) current_.reserve(key.packed_bytes);
-    current_.insert(current_.end(), data.begin(), data.begin() + take);
+    if (current_.size() == 0) {
+      current_ = AlignedBuffer::Unfilled(key.packed_bytes);
+    }
+    std::memcpy(current_.data() + (position_ - key.offset), data.data(), take);
     position_ += take;
     data = data.subspan(take);
     if (position_ == key.end()) {

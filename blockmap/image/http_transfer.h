@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "blockmap/base/aligned_buffer.h"
 #include "blockmap/base/executor.h"
 #include "blockmap/image/curl_handle.h"
 #include "blockmap/image/fetch_queue.h"
@@ -46,7 +47,7 @@ class HttpTransfer {
     std::chrono::seconds retry_after{0};  // what the server asked for
   };
   // A frame has arrived whole.
-  using OnFrame = std::function<void(WantedFrame, std::vector<std::byte>)>;
+  using OnFrame = std::function<void(WantedFrame, AlignedBuffer)>;
 
   HttpTransfer(CurlHandle easy, Request request, Executor::Duration now,
                OnFrame on_frame);
@@ -116,7 +117,7 @@ class HttpTransfer {
   uint64_t position_ = 0;  // in the pack, of the next byte of the body
   uint64_t received_ = 0;
   size_t next_ = 0;  // frame being filled
-  std::vector<std::byte> current_;
+  AlignedBuffer current_;
   std::array<char, CURL_ERROR_SIZE> detail_{};
   std::optional<Executor::Duration> first_byte_wait_;
   const Executor::Duration started_;

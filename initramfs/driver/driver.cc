@@ -8,6 +8,7 @@
 #include <iostream>
 #include <utility>
 
+#include "blockmap/base/buffer_memory.h"
 #include "blockmap/base/coding.h"
 #include "blockmap/base/file_util.h"
 #include "blockmap/base/posix_block_device.h"
@@ -26,7 +27,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr auto kStatusInterval = std::chrono::seconds(1);
+constexpr auto kSecond = std::chrono::seconds(1);
 constexpr uint64_t kKeyBytesMax = uint64_t{64} << 10;
 
 // Names in the keeper's store (keeper.md).
@@ -287,7 +288,7 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
       std::make_unique<BootHealth>(loop_, *store_, *engine_, options_.health);
   if (auto s = StartControl(); !s) co_return s.error();
   if (auto s = OpenStatusFile(); !s) co_return s.error();
-  WriteStatusFile();
+  EverySecond();
   if (!options_.read_only) {
     prefetch_->Start();
     backfill_->Start();
@@ -361,12 +362,13 @@ json StreamDriver::Report() const {
   return report;
 }
 
-void StreamDriver::WriteStatusFile() {
+void StreamDriver::EverySecond() {
   if (stopped_) return;
   WarnOfDates();
   (void)status_file_->Replace(JsonLine(Report()));
   KeepBackfillState();
-  loop_.PostAfter(kStatusInterval, [this] { WriteStatusFile(); });
+  ReleaseUnusedBufferMemory();
+  loop_.PostAfter(kSecond, [this] { EverySecond(); });
 }
 
 void StreamDriver::WarnOfDates() {

@@ -90,7 +90,7 @@ class StreamDriver {
   Task<nlohmann::json> WishRollback();
   Task<nlohmann::json> ReportHealthy();
   nlohmann::json Report() const;
-  void WriteStatusFile();
+  void EverySecond();
   void WarnOfDates();
 
   IoLoop& loop_;

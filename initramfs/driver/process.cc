@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -21,6 +22,8 @@
 
 namespace bootstream {
 namespace {
+
+constexpr size_t kThreadStackBytes = size_t{512} << 10;
 
 void WriteAll(int fd, std::string_view text) {
   while (!text.empty()) {
@@ -109,11 +112,13 @@ Status BecomeRootStorage(char** argv) {
   return OkStatus();
 }
 
-void KeepFreedMemory() {
-  ::mallopt(M_ARENA_MAX, 1);  // what one thread frees is the next one's
-  ::mallopt(M_MMAP_THRESHOLD, 4 << 20);
-  ::mallopt(M_TRIM_THRESHOLD, 16 << 20);
-  ::mallopt(M_TOP_PAD, 4 << 20);
+void UseLittleMemory() {
+  ::mallopt(M_ARENA_MAX, 1);
+  pthread_attr_t attributes;
+  ::pthread_attr_init(&attributes);
+  ::pthread_attr_setstacksize(&attributes, kThreadStackBytes);
+  ::pthread_setattr_default_np(&attributes);
+  ::pthread_attr_destroy(&attributes);
 }
 
 Status LeaveMounts() {

@@ -36,10 +36,10 @@ Status BecomeRootStorage(char** argv);
 // The part of it that a child does not inherit.
 Status LockMemory();
 
-// Memory of chunks that is freed serves for the next ones, up to 16 MiB,
-// instead of going back to the kernel each time, which would clear it each time
-// (mallopt(3)).  Before there are threads.
-void KeepFreedMemory();
+// One heap for all threads (mallopt(3)): what one frees is the next one's; and
+// stacks that are enough for ours, as locked memory is there whole from the
+// start.  Before there are threads.
+void UseLittleMemory();
 
 // From now on this process has mounts of its own, those that are there now, and
 // gets no others: when it ends, it takes no file system away that lies on its

@@ -39,6 +39,7 @@ struct Options {
   bool takeover = false;
   bool daemonize = false;
   bool keep = false;
+  bool lock_memory = false;
   std::string root;
   bool backfill_paused = false;
   uint64_t resume_after_seconds = 0;
@@ -202,7 +203,7 @@ Result<UniqueFd> CatchSignals() {
 }
 
 Result<Outcome> RunInThisProcess(Options options, FdStore& kept) {
-  if (options.takeover) {
+  if (options.takeover || options.lock_memory) {
     if (auto s = LockMemory(); !s) return s.error();
   }
   auto signals = CatchSignals();
@@ -339,7 +340,7 @@ int Scan(const std::string& disk) {
 
 int Main(int argc, char** argv) {
   ForbidNewRights();
-  KeepFreedMemory();
+  UseLittleMemory();
   Options options;
   DriverOptions& driver = options.driver;
   std::string scan_disk;
@@ -391,6 +392,8 @@ int Main(int argc, char** argv) {
   run->add_flag("--keep", options.keep,
                 "Start the driver again when it dies, and go on with the same "
                 "device; --takeover and --daemonize do that too");
+  run->add_flag("--lock-memory", options.lock_memory,
+                "Keep all of the driver in memory; --takeover does that too");
   run->add_option("--root", options.root,
                   "Make this the root directory when the device is there: the "
                   "initramfs is emptied, and name resolution and certificates "

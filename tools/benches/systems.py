@@ -72,7 +72,7 @@ class Ours(Process):
                    "--socket", self.socket, "--mount", site.work / "fuse",
                    "--control", self.control, "--status-file",
                    self.status_file, "--pubkey", site.public_key, "--url",
-                   repository, "--backfill-paused"),
+                   repository, "--backfill-paused", "--lock-memory"),
             site.work / "ours.log")
         self.wait_for(self.status_file)
         self.uri = f"nbd+unix:///?socket={self.socket}"

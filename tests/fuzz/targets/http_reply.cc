@@ -44,8 +44,7 @@ FUZZ_TARGET(http_reply) {
   size_t arrived = 0;
   HttpTransfer transfer(
       std::move(handle), std::move(request), Executor::Duration(0),
-      [&arrived](const WantedFrame& frame,
-                 const std::vector<std::byte>& bytes) {
+      [&arrived](const WantedFrame& frame, const AlignedBuffer& bytes) {
         Require(bytes.size() == frame.key.packed_bytes, "a frame comes whole");
         Require(frame.key.offset == (arrived == 0 ? 10 : 22),
                 "frames come in their order");
