@@ -1,7 +1,6 @@
 """Memory of the driver, locked as on a machine of its own, over a disk of 1 TiB
-with 20 GiB in use, from the first
-boot until everything is there, against 64 MiB and 24 bytes for each chunk in
-use."""
+with 20 GiB in use, from the first boot until everything is there, against
+64 MiB and 24 bytes for each chunk in use."""
 
 import json
 import sys
