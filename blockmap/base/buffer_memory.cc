@@ -13,21 +13,20 @@
 namespace bootstream {
 namespace {
 
-constexpr size_t kSmallest = size_t{32} << 10;
-constexpr size_t kLargest = size_t{4} << 20;
+constexpr size_t kSmallest = kBlockBytes;
+constexpr size_t kLargest = size_t{32} << 20;
 constexpr size_t kKeptBytesMax = size_t{64} << 20;
 
-bool IsMapped(size_t bytes) {
-  return kBufferMemoryIsKept && bytes >= kSmallest && bytes <= kLargest;
-}
+bool IsMapped(size_t bytes) { return kBufferMemoryIsKept && bytes <= kLargest; }
 
-// What memory of `wanted` bytes is rounded up to: whole quarters of the power
-// of two below them.
+// What memory of `wanted` bytes is rounded up to: whole blocks, and whole
+// quarters of the power of two below them.
 class Size {
  public:
   explicit constexpr Size(size_t wanted)
-      : log2_(static_cast<unsigned>(std::bit_width(wanted - 1)) - 1),
-        quarters_((wanted - 1) / quarter_bytes() + 1) {}
+      : log2_(static_cast<unsigned>(std::bit_width(WholeBlocks(wanted) - 1)) -
+              1),
+        quarters_((WholeBlocks(wanted) - 1) / quarter_bytes() + 1) {}
   constexpr size_t bytes() const { return quarters_ * quarter_bytes(); }
   constexpr size_t index() const { return 4 * log2_ + quarters_; }
 

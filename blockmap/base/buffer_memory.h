@@ -24,11 +24,11 @@ constexpr size_t WholeBlocks(size_t bytes) {
   return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
 }
 
-// Memory for buffers of 32 KiB to 4 MiB is mapped by itself, in four sizes to a
-// power of two, and what is freed waits, up to 64 MiB, for the next buffer of
-// its size.  On the heap (malloc(3)) the small things between chunks that come
-// and go would keep their places apart, and it would grow to a multiple of what
-// is in use; mapped anew each time, the kernel would clear each one.
+// Memory for buffers of up to 32 MiB is mapped by itself, in at most four sizes
+// to a power of two, and what is freed waits, up to 64 MiB, for the next buffer
+// of its size.  On the heap (malloc(3)) the small things between chunks that
+// come and go would keep their places apart, and it would grow to a multiple of
+// what is in use; mapped anew each time, the kernel would clear each one.
 //
 // Any thread.  Starts on a 4 KiB boundary, is not cleared, and is
 // WholeBlocks(bytes) long.  Aborts when memory is exhausted, as operator new

@@ -5,8 +5,8 @@
 #include <deque>
 #include <functional>
 
+#include "blockmap/base/aligned_buffer.h"
 #include "blockmap/base/io_loop.h"
-#include "blockmap/nbd/buffer_pool.h"
 #include "blockmap/nbd/nbd_protocol.h"
 
 namespace bootstream {
@@ -14,7 +14,7 @@ namespace bootstream {
 // One reply on its way, with the payload of a READ.
 struct NbdReply {
   std::array<std::byte, kNbdReplyBytes> header;
-  BufferPool::Lease payload;
+  AlignedBuffer payload;
   size_t charged_bytes = 0;  // what the request counts for in the limits
 };
 

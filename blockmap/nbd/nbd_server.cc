@@ -131,8 +131,8 @@ Task<void> NbdServer::AcceptClients() {
 }
 
 Task<void> NbdServer::RunSession(UniqueFd socket) {
-  sessions_.push_back(std::make_unique<NbdSession>(
-      loop_, service_, pool_, options_, std::move(socket)));
+  sessions_.push_back(std::make_unique<NbdSession>(loop_, service_, options_,
+                                                   std::move(socket)));
   NbdSession* session = sessions_.back().get();
   const Status status = co_await session->Run(NbdSession::Start::kHandshake);
   if (!status && !stopping_) Log(status.error().message);

@@ -58,7 +58,6 @@ class NbdServer {
   const NbdOptions options_;
   UniqueFd listener_;
   std::string path_;  // empty: not ours to remove
-  BufferPool pool_;
   std::vector<std::unique_ptr<NbdSession>> sessions_;
   bool stopping_ = false;
   Event accept_ended_;

@@ -23,11 +23,10 @@ NbdError WireError(const Error& error) {
 
 }  // namespace
 
-NbdSession::NbdSession(IoLoop& loop, BlockService& service, BufferPool& pool,
+NbdSession::NbdSession(IoLoop& loop, BlockService& service,
                        const NbdOptions& options, UniqueFd socket)
     : loop_(loop),
       service_(service),
-      pool_(pool),
       options_(options),
       socket_(std::move(socket)),
       reader_(loop, socket_.get()),
@@ -102,11 +101,10 @@ Task<Status> NbdSession::Accept(NbdRequest request) {
     Status skipped = OkStatus();
     if (write) skipped = co_await reader_.Skip(payload_bytes);
     in_batch_ = true;
-    Reply(request, refused, Payload(), 0);
+    Reply(request, refused, AlignedBuffer(), 0);
     co_return skipped;
   }
-  Payload payload;
-  if (payload_bytes > 0) payload = pool_.Take(payload_bytes);
+  auto payload = AlignedBuffer::Unfilled(payload_bytes);
   if (write) {
     Status got = co_await reader_.ReadInto(payload.span());
     in_batch_ = true;
@@ -127,16 +125,17 @@ void NbdSession::EndBatch() {
   writer_.Flush();
 }
 
-Task<void> NbdSession::Carry(NbdRequest request, Payload payload) {
+Task<void> NbdSession::Carry(NbdRequest request, AlignedBuffer payload) {
   const Status done = co_await Perform(request, payload);
   // Only a READ that went well sends what is in the buffer.
-  if (!done || !request.is(NbdCommand::kRead)) payload.Return();
+  if (!done || !request.is(NbdCommand::kRead)) payload = {};
   Reply(request, done ? NbdError::kNone : WireError(done.error()),
         std::move(payload), PayloadBytes(request));
   if (!in_batch_) writer_.Flush();
 }
 
-Task<Status> NbdSession::Perform(const NbdRequest& request, Payload& payload) {
+Task<Status> NbdSession::Perform(const NbdRequest& request,
+                                 AlignedBuffer& payload) {
   switch (static_cast<NbdCommand>(request.command)) {
     case NbdCommand::kRead:
       return service_.Read(request.offset, payload.span());
@@ -165,7 +164,7 @@ Task<Status> NbdSession::Unknown() {
 }
 
 void NbdSession::Reply(const NbdRequest& request, NbdError error,
-                       Payload payload, size_t charged_bytes) {
+                       AlignedBuffer payload, size_t charged_bytes) {
   NbdReply reply;
   reply.header = EncodeNbdReply(error, request.cookie);
   reply.payload = std::move(payload);

@@ -4,10 +4,10 @@
 #include <functional>
 #include <string>
 
+#include "blockmap/base/aligned_buffer.h"
 #include "blockmap/base/block_service.h"
 #include "blockmap/base/io_loop.h"
 #include "blockmap/base/unique_fd.h"
-#include "blockmap/nbd/buffer_pool.h"
 #include "blockmap/nbd/nbd_reply_writer.h"
 #include "blockmap/nbd/stream_reader.h"
 
@@ -36,9 +36,9 @@ class NbdSession {
   static constexpr size_t kRequestsMax = 128;
   static constexpr size_t kBytesMax = 64 << 20;
 
-  // `loop`, `service`, `pool` and `options` must outlive the session.
-  NbdSession(IoLoop& loop, BlockService& service, BufferPool& pool,
-             const NbdOptions& options, UniqueFd socket);
+  // `loop`, `service` and `options` must outlive the session.
+  NbdSession(IoLoop& loop, BlockService& service, const NbdOptions& options,
+             UniqueFd socket);
   NbdSession(const NbdSession&) = delete;
   NbdSession& operator=(const NbdSession&) = delete;
 
@@ -51,20 +51,18 @@ class NbdSession {
   void Stop();
 
  private:
-  using Payload = BufferPool::Lease;
-
   Task<Status> Serve(Start start);
   Task<Status> ReceiveRequests();
   // One request whose header has been read, up to where its work begins.
   Task<Status> Accept(NbdRequest request);
   // The reader is about to wait: send what its batch of requests has brought.
   void EndBatch();
-  Task<void> Carry(NbdRequest request, Payload payload);
+  Task<void> Carry(NbdRequest request, AlignedBuffer payload);
   // What is given must stay until it is done.
-  Task<Status> Perform(const NbdRequest& request, Payload& payload);
+  Task<Status> Perform(const NbdRequest& request, AlignedBuffer& payload);
   Task<Status> Trim(NbdRequest request);
   static Task<Status> Unknown();
-  void Reply(const NbdRequest& request, NbdError error, Payload payload,
+  void Reply(const NbdRequest& request, NbdError error, AlignedBuffer payload,
              size_t charged_bytes);
   void Gone(size_t count, size_t charged_bytes);
   bool HasRoom(size_t bytes) const;
@@ -82,7 +80,6 @@ class NbdSession {
 
   IoLoop& loop_;
   BlockService& service_;
-  BufferPool& pool_;
   const NbdOptions& options_;
   UniqueFd socket_;
   StreamReader reader_;

@@ -13,8 +13,8 @@
 #include <optional>
 #include <utility>
 
+#include "blockmap/base/aligned_buffer.h"
 #include "blockmap/base/types.h"
-#include "blockmap/nbd/buffer_pool.h"
 
 #define FUSE_USE_VERSION 312
 #include <fuse3/fuse_lowlevel.h>
@@ -161,7 +161,8 @@ class FuseFileImpl final : public FuseFile {
   // False: there will be no more.
   bool ReadRequests() {
     for (int i = 0; i < kRequestsPerTurn; ++i) {
-      if (input_.size() == 0) input_ = pool_.Take(kRequestBytesMax);
+      if (input_.size() == 0)
+        input_ = AlignedBuffer::Unfilled(kRequestBytesMax);
       std::byte* begin = input_.span().data() + kHeaderOffset;
       const ssize_t n = ::read(fd_, begin, kRequestBytesMax - kHeaderOffset);
       if (n < 0) {
@@ -289,9 +290,9 @@ class FuseFileImpl final : public FuseFile {
       return;
     }
     const auto* bytes = reinterpret_cast<const std::byte*>(data);
-    BufferPool::Lease payload;
+    AlignedBuffer payload;
     if (size <= kCopiedBytesMax) {
-      payload = self.pool_.Take(size);
+      payload = AlignedBuffer::Unfilled(size);
       std::memcpy(payload.span().data(), bytes, size);
       bytes = payload.span().data();
     } else {
@@ -346,7 +347,7 @@ class FuseFileImpl final : public FuseFile {
   Task<void> CarryRead(fuse_req_t request, uint64_t offset, size_t size) {
     ++requests_;
     {
-      BufferPool::Lease payload = pool_.Take(size);
+      auto payload = AlignedBuffer::Unfilled(size);
       const Status done = co_await service_.Read(offset, payload.span());
       if (done) {
         fuse_reply_buf(request,
@@ -362,10 +363,10 @@ class FuseFileImpl final : public FuseFile {
   // `data` lies in `payload`.
   Task<void> CarryWrite(fuse_req_t request, uint64_t offset,
                         std::span<const std::byte> data,
-                        BufferPool::Lease payload) {
+                        AlignedBuffer payload) {
     ++requests_;
     const Status done = co_await service_.Write(offset, data, false);
-    payload.Return();
+    payload = {};
     if (done) {
       fuse_reply_write(request, data.size());
     } else {
@@ -390,9 +391,8 @@ class FuseFileImpl final : public FuseFile {
   BlockService& service_;
   const std::string file_name_;
   const std::function<void()> on_gone_;
-  OnBegin on_begin_;  // until the first request has come
-  BufferPool pool_;
-  BufferPool::Lease input_;  // where the next request is read to
+  OnBegin on_begin_;     // until the first request has come
+  AlignedBuffer input_;  // where the next request is read to
   fuse_session* session_ = nullptr;
   int fd_ = -1;  // of the session
   size_t requests_ = 0;

@@ -161,8 +161,8 @@ class NbdFrontend final : public Frontend {
           options_.kept->KeepNumber(kKeptName, static_cast<uint32_t>(index_));
       if (!s) Log(s.error().message);
     }
-    session_ = std::make_unique<NbdSession>(
-        loop_, service_, pool_, options_.nbd, std::move(attached->socket));
+    session_ = std::make_unique<NbdSession>(loop_, service_, options_.nbd,
+                                            std::move(attached->socket));
     Spawn(RunSession());
     if (!attached->taken_over) co_await SetReissueTime();
     co_return DevicePath(NameOf(index_));
@@ -232,7 +232,6 @@ class NbdFrontend final : public Frontend {
   IoLoop& loop_;
   BlockService& service_;
   const NbdFrontendOptions options_;
-  BufferPool pool_;
   std::unique_ptr<NbdSession> session_;
   int index_ = -1;
   UniqueFd dev_;

@@ -15,14 +15,16 @@
 #include <utility>
 #include <vector>
 
+#include "blockmap/base/aligned_buffer.h"
 #include "blockmap/base/types.h"
-#include "blockmap/nbd/buffer_pool.h"
 #include "initramfs/frontend/helper_thread.h"
 #include "initramfs/frontend/kernel_device.h"
 
 namespace bootstream {
 namespace {
 
+// A device never has requests as large (UblkDevice::request_bytes_max).
+constexpr uint64_t kCarriedBytesMax = uint64_t{32} << 20;
 constexpr char kKeptName[] = "ublk-id";
 // How long a server that is taken over may seem to live, and may really die.
 constexpr std::chrono::seconds kNoticeTimeout{10};
@@ -374,8 +376,8 @@ class UblkFrontend final : public Frontend {
   }
 
   Task<int> CarryRead(off_t data, uint64_t offset, uint64_t size) {
-    if (size == 0 || size > BufferPool::kBufferBytesMax) co_return -EIO;
-    BufferPool::Lease payload = pool_.Take(size);
+    if (size == 0 || size > kCarriedBytesMax) co_return -EIO;
+    auto payload = AlignedBuffer::Unfilled(size);
     const Status done = co_await service_.Read(offset, payload.span());
     if (!done) co_return ErrnoOf(done.error());
     const ssize_t n = ::pwrite(fd_.get(), payload.span().data(), size, data);
@@ -383,8 +385,8 @@ class UblkFrontend final : public Frontend {
   }
 
   Task<int> CarryWrite(off_t data, uint64_t offset, uint64_t size, bool fua) {
-    if (size == 0 || size > BufferPool::kBufferBytesMax) co_return -EIO;
-    BufferPool::Lease payload = pool_.Take(size);
+    if (size == 0 || size > kCarriedBytesMax) co_return -EIO;
+    auto payload = AlignedBuffer::Unfilled(size);
     const ssize_t n = ::pread(fd_.get(), payload.span().data(), size, data);
     if (n != static_cast<ssize_t>(size)) co_return -EIO;
     const Status done = co_await service_.Write(offset, payload.span(), fua);
@@ -412,7 +414,6 @@ class UblkFrontend final : public Frontend {
   IoLoop& loop_;
   BlockService& service_;
   const UblkFrontendOptions options_;
-  BufferPool pool_;
   UniqueFd dev_;  // the directory
   uint32_t id_ = 0;
   UniqueFd fd_;

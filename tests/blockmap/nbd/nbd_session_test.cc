@@ -105,7 +105,7 @@ class NbdSessionTest : public testing::Test {
                const std::function<void(Client&)>& talk) {
     int pair[2];
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    NbdSession session(*loop_, service_, pool_, options_, UniqueFd(pair[0]));
+    NbdSession session(*loop_, service_, options_, UniqueFd(pair[0]));
     session_ = &session;
     std::thread client([&talk, fd = pair[1]] {
       Client end{UniqueFd(fd)};
@@ -121,7 +121,6 @@ class NbdSessionTest : public testing::Test {
 
   std::unique_ptr<IoLoop> loop_;
   MemoryService service_{kSize};
-  BufferPool pool_;
   NbdOptions options_;
   NbdSession* session_ = nullptr;
 };

@@ -36,7 +36,6 @@ Task<Status> Serve(NbdSession& session, NbdSession::Start start) {
 
 FUZZ_TARGET(nbd_session) {
   static const std::unique_ptr<IoLoop> loop = std::move(*IoLoop::Create(64));
-  static BufferPool pool;
   if (input.empty() || input.size() > kInputBytesMax) return;
   MemoryService service(kDeviceBytes);
   const auto mode = static_cast<uint8_t>(input[0]);
@@ -48,7 +47,7 @@ FUZZ_TARGET(nbd_session) {
   Require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0,
           "a pair of sockets");
   const UniqueFd client(pair[1]);
-  NbdSession session(*loop, service, pool, options, UniqueFd(pair[0]));
+  NbdSession session(*loop, service, options, UniqueFd(pair[0]));
   Require(talk.empty() ||
               ::send(client.get(), talk.data(), talk.size(), MSG_NOSIGNAL) ==
                   static_cast<ssize_t>(talk.size()),
