@@ -73,6 +73,7 @@ class BlockMap {
   // Where the source's chunk is now; nullopt: in its place.
   std::optional<DiskChunk> Relocated(DiskChunk source) const;
   void SetRelocation(DiskChunk source, std::optional<DiskChunk> now);
+  void ForgetRelocations() { relocations_.clear(); }
   const std::map<DiskChunk, DiskChunk>& relocations() const {
     return relocations_;
   }

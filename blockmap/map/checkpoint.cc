@@ -128,27 +128,32 @@ Status GetPatches(ByteReader& in, uint64_t count, const MapLimits& limits,
 
 }  // namespace
 
-uint64_t CheckpointBytes(const BlockMap& map, uint64_t region_extent_count) {
+uint64_t CheckpointBytes(const BlockMap& map, uint64_t region_extent_count,
+                         bool source_kept) {
+  const uint64_t relocations = source_kept ? map.relocations().size() : 0;
   return kHeaderBytes + region_extent_count * kExtentBytes +
-         map.relocations().size() * kRelocationBytes +
-         map.page_count() * kPageBytes + map.chunk_count() * kStateBytes +
-         map.patch_count() * kPatchBytes + map.patch_bytes();
+         relocations * kRelocationBytes + map.page_count() * kPageBytes +
+         map.chunk_count() * kStateBytes + map.patch_count() * kPatchBytes +
+         map.patch_bytes();
 }
 
 std::vector<std::byte> EncodeCheckpoint(const BlockMap& map,
-                                        std::span<const DiskExtent> region) {
+                                        std::span<const DiskExtent> region,
+                                        bool source_kept) {
+  const std::map<DiskChunk, DiskChunk> none;
+  const auto& relocations = source_kept ? map.relocations() : none;
   std::vector<std::byte> bytes;
-  bytes.reserve(CheckpointBytes(map, region.size()));
+  bytes.reserve(CheckpointBytes(map, region.size(), source_kept));
   ByteWriter out(bytes);
   out.U64(map.page_count());
-  out.U64(map.relocations().size());
+  out.U64(relocations.size());
   out.U64(map.patch_count());
   out.U64(region.size());
   for (const DiskExtent& extent : region) {
     out.U64(extent.first);
     out.U64(extent.count);
   }
-  for (const auto& [source, now] : map.relocations()) {
+  for (const auto& [source, now] : relocations) {
     out.U64(source.value);
     out.U64(now.value);
   }
@@ -163,7 +168,7 @@ std::vector<std::byte> EncodeCheckpoint(const BlockMap& map,
     out.U16(static_cast<uint16_t>(patch.data.size()));
     out.Bytes(patch.data);
   });
-  assert(bytes.size() == CheckpointBytes(map, region.size()));
+  assert(bytes.size() == CheckpointBytes(map, region.size(), source_kept));
   return bytes;
 }
 

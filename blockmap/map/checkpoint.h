@@ -36,12 +36,16 @@ Status CheckRecord(const PatchRecord& record, const BlockMap& map,
 Status ApplyRecord(const Record& record, const MapLimits& limits,
                    BlockMap& map);
 
-// Ascending, not touching, whole chunks of the disk, not empty.
+// Ascending, not touching, not empty, whole chunks; or all of the disk, of
+// which the last chunk may be shorter.
 Status CheckRegion(std::span<const DiskExtent> region, const MapLimits& limits);
 
-uint64_t CheckpointBytes(const BlockMap& map, uint64_t region_extent_count);
+// Without `source_kept` relocations are left out.
+uint64_t CheckpointBytes(const BlockMap& map, uint64_t region_extent_count,
+                         bool source_kept = true);
 std::vector<std::byte> EncodeCheckpoint(const BlockMap& map,
-                                        std::span<const DiskExtent> region);
+                                        std::span<const DiskExtent> region,
+                                        bool source_kept = true);
 
 struct CheckpointContents {
   BlockMap map;

@@ -19,7 +19,7 @@ Task<Status> MapStore::Impl::Commit() {
   auto guard = co_await commit_mutex.Lock();
   // Who comes from now on may have changes that this commit does not take.
   next_group.reset();
-  Result<std::optional<Snapshot>> done = co_await CommitLocked(false);
+  Result<std::optional<Snapshot>> done = co_await CommitLocked(Fresh::kIfFull);
   guard.Release();
   if (!done) group->status = done.error();
   group->done.Set();
@@ -33,7 +33,7 @@ Task<Status> MapStore::Impl::Commit() {
 Task<Status> MapStore::Impl::Checkpoint() {
   if (Status s = CheckWritable(); !s) co_return s;
   auto guard = co_await commit_mutex.Lock();
-  Result<std::optional<Snapshot>> done = co_await CommitLocked(true);
+  Result<std::optional<Snapshot>> done = co_await CommitLocked(Fresh::kJournal);
   guard.Release();
   if (!done) co_return done.error();
   if (!done->has_value()) co_return OkStatus();  // it has become one
@@ -41,8 +41,9 @@ Task<Status> MapStore::Impl::Checkpoint() {
 }
 
 Task<Result<std::optional<MapStore::Impl::Snapshot>>>
-MapStore::Impl::CommitLocked(bool fresh_journal) {
+MapStore::Impl::CommitLocked(Fresh fresh) {
   if (Status s = CheckWritable(); !s) co_return s.error();
+  bool fresh_journal = fresh != Fresh::kIfFull;
   if (fresh_journal || pending.block_count() > writer.room()) {
     if (Status s = co_await WaitForCheckpoint(); !s) co_return s.error();
     fresh_journal = fresh_journal || pending.block_count() > writer.room();
@@ -50,7 +51,7 @@ MapStore::Impl::CommitLocked(bool fresh_journal) {
   std::optional<Snapshot> snapshot;
   JournalPlace journal;
   if (fresh_journal) {
-    auto taken = TakeSnapshot(map, journal);
+    auto taken = TakeSnapshot(map, journal, fresh == Fresh::kWholeDisk);
     if (!taken) co_return taken.error();
     snapshot = std::move(*taken);
     checkpoint_done = std::make_shared<Event>();
@@ -92,9 +93,11 @@ Task<Status> MapStore::Impl::WaitForCheckpoint() {
 }
 
 Result<MapStore::Impl::Snapshot> MapStore::Impl::TakeSnapshot(
-    const BlockMap& of, JournalPlace& journal) {
-  const uint64_t checkpoint_count =
-      ChainChunksFor(CheckpointBytes(of, region.base().size()), chunk_bytes());
+    const BlockMap& of, JournalPlace& journal, bool whole_disk) {
+  const std::vector<DiskExtent> whole = {{0, limits().disk.chunk_count()}};
+  const auto& base = whole_disk ? whole : region.base();
+  const uint64_t checkpoint_count = ChainChunksFor(
+      CheckpointBytes(of, base.size(), !whole_disk), chunk_bytes());
   // Long enough that checkpoints stay few where they are large.
   const uint64_t blocks_each = JournalBlocks(1, chunk_bytes());
   const uint64_t least =
@@ -115,7 +118,8 @@ Result<MapStore::Impl::Snapshot> MapStore::Impl::TakeSnapshot(
   journal.chunks = TakeMetadata(journal_count);
   snapshot.name = NewChain(ChainKind::kCheckpoint);
   snapshot.chunks = TakeMetadata(checkpoint_count);
-  snapshot.bytes = EncodeCheckpoint(of, region.base());
+  snapshot.bytes = EncodeCheckpoint(of, base, !whole_disk);
+  snapshot.whole_disk = whole_disk;
   chunks_being_written = checkpoint_count + journal_count;
   UpdateReserve();
   return snapshot;
@@ -203,6 +207,7 @@ Task<Status> MapStore::Impl::StoreSnapshot(Snapshot& snapshot) {
   next.journal_chunk = kept->chunks.front();
   next.journal_epoch = kept->name.epoch;
   next.journal_sequence = snapshot.sequence;
+  if (snapshot.whole_disk) NoteGivenUp(next);
   status = co_await WriteSuperblock(std::move(next));
   if (!status) co_return status;
   const auto first_kept =

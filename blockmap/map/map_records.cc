@@ -92,6 +92,8 @@ Status ApplyRecord(const Record& record, const MapLimits& limits,
 
 Status CheckRegion(std::span<const DiskExtent> region,
                    const MapLimits& limits) {
+  const DiskExtent all{0, limits.disk.chunk_count()};
+  if (region.size() == 1 && region.front() == all) return OkStatus();
   const uint64_t end = limits.whole_disk_chunks();
   uint64_t free_from = 0;
   for (const DiskExtent& extent : region) {

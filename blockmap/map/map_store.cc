@@ -252,6 +252,7 @@ Task<Status> MapStore::UpdateSuperblock(
     const std::function<void(Superblock&)>& change) {
   return impl_->UpdateSuperblock(change);
 }
+Task<Status> MapStore::GiveUpSource() { return impl_->GiveUpSource(); }
 Task<Status> MapStore::Checkpoint() { return impl_->Checkpoint(); }
 Task<Status> MapStore::WriteAnchor(uint64_t offset) {
   return impl_->WriteAnchor(offset);

@@ -143,6 +143,13 @@ class MapStore {
   // Write a checkpoint and start the journal afresh, now.
   Task<Status> Checkpoint();
 
+  // The source is given up (format.md 2.8): nothing of it is relocated any
+  // more, the whole disk is the region, and the superblock says `committed`,
+  // all durable in one step when this has returned OK. kInvalid: it has been
+  // already.  kNoSpace: there is no room for a checkpoint and a journal. Either
+  // way nothing has changed. REQUIRES: nothing is relocated from the call on.
+  Task<Status> GiveUpSource();
+
   // Commit, then write the anchor at `offset`.  Its chunk must be free or
   // allocated, and is metadata from now on.
   Task<Status> WriteAnchor(uint64_t offset);

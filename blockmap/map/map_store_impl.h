@@ -22,6 +22,7 @@
 //   map_elsewhere.cc  and what the disk does not take
 //   map_places.cc  superblocks and anchor
 //   map_move.cc    metadata that has to make room
+//   map_give_up.cc  the source's space becomes ours
 //   map_create.cc  a new map on the disk
 //   map_open.cc    a map from the disk
 //   map_kept.cc    and what a dead predecessor had not made durable
@@ -103,6 +104,7 @@ class MapStore::Impl {
     std::vector<std::byte> bytes;
     ChainName journal;  // to replay over it, from `sequence` on
     uint64_t sequence = 0;
+    bool whole_disk = false;  // the superblock that leads to it says so
   };
   struct Batch {
     uint64_t number = 0;
@@ -114,11 +116,13 @@ class MapStore::Impl {
   Task<Status> Checkpoint();
   // REQUIRES: `commit_mutex` is held.  A Snapshot if a fresh journal goes on;
   // the caller must hand it to WriteCheckpoint, with the mutex released.
-  Task<Result<std::optional<Snapshot>>> CommitLocked(bool fresh_journal);
+  enum class Fresh : uint8_t { kIfFull, kJournal, kWholeDisk };
+  Task<Result<std::optional<Snapshot>>> CommitLocked(Fresh fresh);
   Task<Status> WaitForCheckpoint();
   // Chunks for a fresh journal and a checkpoint of the map `of`, with `journal`
   // to begin; kNoSpace takes nothing.
-  Result<Snapshot> TakeSnapshot(const BlockMap& of, JournalPlace& journal);
+  Result<Snapshot> TakeSnapshot(const BlockMap& of, JournalPlace& journal,
+                                bool whole_disk = false);
   void DropSnapshot(const Snapshot& snapshot);
   Batch TakeBatch();
   Task<Status> WriteBatch(Batch& batch);
@@ -170,6 +174,12 @@ class MapStore::Impl {
   Task<Status> MoveManifest();
   Task<Status> MoveSuperblock(DiskChunk from);
   Task<Status> EraseOldSuperblock();
+
+  // --- The source is given up (map_give_up.cc) ---
+  Task<Status> GiveUpSource();
+  void NoteGivenUp(Superblock& next) const;
+  // In memory, once the disk says so.
+  void ForgetSource();
 
   // --- Create (map_create.cc) ---
   Status TakeFirstPlaces(const CreateOptions& options);

@@ -33,17 +33,36 @@ Region::Region(std::vector<DiskExtent> base, Grid image,
   assert(is_zero_ && is_kept_);
   for (const DiskExtent& extent : base_) {
     base_count_ += extent.count;
-    DiskExtent run{extent.first, 0};
-    while (run.end() < extent.end()) {
-      const Class kind = ClassOf(DiskChunk{run.first});
-      do {
-        ++run.count;
-      } while (run.end() < extent.end() &&
-               ClassOf(DiskChunk{run.end()}) == kind);
-      free_[kind].Add(run);
-      run = {run.end(), 0};
-    }
+    AddFree(extent);
   }
+}
+
+void Region::AddFree(DiskExtent extent) {
+  DiskExtent run{extent.first, 0};
+  while (run.end() < extent.end()) {
+    const Class kind = ClassOf(DiskChunk{run.first});
+    do {
+      ++run.count;
+    } while (run.end() < extent.end() && ClassOf(DiskChunk{run.end()}) == kind);
+    free_[kind].Add(run);
+    run = {run.end(), 0};
+  }
+}
+
+void Region::TakeWholeDisk(uint64_t chunk_count) {
+  std::vector<DiskExtent> ours = base_;
+  for (const DiskChunk chunk : joined_) ours.push_back({chunk.value, 1});
+  std::sort(ours.begin(), ours.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  uint64_t at = 0;
+  for (const DiskExtent& extent : ours) {
+    if (at < extent.first) AddFree({at, extent.first - at});
+    at = extent.end();
+  }
+  if (at < chunk_count) AddFree({at, chunk_count - at});
+  joined_.clear();
+  base_ = {{0, chunk_count}};
+  base_count_ = chunk_count;
 }
 
 Region::Class Region::ClassOf(DiskChunk chunk) const {

@@ -28,6 +28,7 @@ enum class ChunkUse : uint8_t {
 struct Occupant {
   ChunkUse use = ChunkUse::kForeign;
   uint64_t number = 0;  // kImage: image chunk; kSource: the source's chunk
+  bool operator==(const Occupant&) const = default;
 };
 
 // What a chunk is wanted for; decides where the allocator looks (the placement
@@ -82,6 +83,9 @@ class Region {
   bool AllocateAt(DiskChunk chunk);
   void SetOccupant(DiskChunk chunk, Occupant occupant);  // REQUIRES: ours
   void Free(DiskChunk chunk);                            // REQUIRES: ours
+  // The whole disk, of so many chunks, is ours: what has joined is so for good,
+  // and what is nobody's is free.
+  void TakeWholeDisk(uint64_t chunk_count);
   // A relocated source chunk's old place joins; a restored one leaves.
   void Join(DiskChunk chunk);   // becomes kReserved
   void Leave(DiskChunk chunk);  // becomes kForeign
@@ -108,6 +112,7 @@ class Region {
   };
 
   Class ClassOf(DiskChunk chunk) const;
+  void AddFree(DiskExtent extent);
   bool IsFree(DiskChunk chunk) const;
   bool MayTakePlain(bool for_metadata, bool use_spare) const;
   std::optional<DiskChunk> Find(const PlacementWish& wish,

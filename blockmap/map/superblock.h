@@ -111,7 +111,7 @@ struct Superblock {
   DiskIdentity disk;
   Phase phase = Phase::kReleased;
   bool healthy_once = false;
-  bool committed = false;
+  bool committed = false;  // the source is given up
   bool give_up_source_when_full = false;
   bool guaranteed = false;
   bool rollback_wished = false;
@@ -151,6 +151,10 @@ struct Superblock {
   std::string network;
   std::vector<std::string> server_urls;
 };
+// The phase in which everything of the image is there.
+inline Phase CompletePhase(const Superblock& superblock) {
+  return superblock.committed ? Phase::kCommitted : Phase::kComplete;
+}
 
 inline constexpr uint32_t kSuperblockBytes = kBlockBytes;
 inline constexpr uint32_t kSuperblockSlots = 2;

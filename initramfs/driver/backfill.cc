@@ -62,6 +62,19 @@ void Backfill::Resume() {
   resumed_->Set();
 }
 
+void Backfill::RegionIsFull() {
+  if (state_ != State::kRunning) return;
+  state_ = State::kRegionFull;
+  resumed_ = std::make_unique<Event>();
+}
+
+void Backfill::GoOnWithRoom() {
+  if (state_ != State::kRegionFull || stopped_) return;
+  state_ = State::kRunning;
+  failure_.clear();
+  resumed_->Set();
+}
+
 void Backfill::ResumeWhenQuiet() {
   if (waits_for_quiet_) return;
   waits_for_quiet_ = true;
@@ -118,7 +131,7 @@ Task<void> Backfill::Run() {
   if (auto s = co_await AuditBootSet(); !s) failure_ = s.error().message;
   const Executor::Duration now = executor_.Now();
   if (begins_at_ > now) co_await executor_.Sleep(begins_at_ - now);
-  while (!stopped_ && state_ != State::kRegionFull) {
+  while (!stopped_) {
     next_ = 0;
     uint32_t running = options_.parallel_fetches;
     Event all_done;
@@ -129,7 +142,11 @@ Task<void> Backfill::Run() {
     const bool missing =
         std::any_of(order_.begin(), order_.end(),
                     [&](ImageChunk chunk) { return engine_.IsMissing(chunk); });
-    if (stopped_ || state_ == State::kRegionFull) break;
+    if (stopped_) break;
+    if (state_ == State::kRegionFull) {
+      co_await *resumed_;
+      continue;
+    }
     if (!missing) {
       const Status s = co_await DeclareComplete();
       if (s) co_return;
@@ -149,7 +166,7 @@ Task<void> Backfill::Worker(Event& all_done, uint32_t& running) {
     const Status s = co_await engine_.Hydrate(chunk, FetchClass::kBackfill);
     if (s) continue;
     failure_ = s.error().message;
-    if (s.error().code == ErrorCode::kNoSpace) state_ = State::kRegionFull;
+    if (s.error().code == ErrorCode::kNoSpace) RegionIsFull();
   }
   if (--running == 0) all_done.Set();
 }
@@ -180,8 +197,10 @@ Task<Status> Backfill::AuditBootSet() {
 Task<Status> Backfill::DeclareComplete() {
   const auto mark = declaring_.Begin();
   if (store_.superblock().phase < Phase::kComplete) {
-    const Status s = co_await store_.UpdateSuperblock(
-        [](Superblock& superblock) { superblock.phase = Phase::kComplete; });
+    const Status s =
+        co_await store_.UpdateSuperblock([](Superblock& superblock) {
+          superblock.phase = CompletePhase(superblock);
+        });
     if (!s) co_return s;
   }
   state_ = State::kComplete;

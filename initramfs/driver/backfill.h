@@ -45,6 +45,8 @@ class Backfill {
   void Resume();
   // As soon as it is quiet, unless somebody says pause before that.
   void ResumeWhenQuiet();
+  // There is room again, should there have been none.
+  void GoOnWithRoom();
   void SetLimit(uint64_t bytes_per_second) { limit_ = bytes_per_second; }
   // Take up no new chunk, and wait until nothing but downloads is under way;
   // for the end of the program.
@@ -62,6 +64,7 @@ class Backfill {
   Task<Status> AuditBootSet();
   Task<Status> DeclareComplete();
   void MakeOrder();
+  void RegionIsFull();
   void LookWhetherQuiet();
   // Waits while paused, while the disk is busy, and while the rate is used up.
   Task<void> WaitForTurn(uint64_t bytes);

@@ -390,6 +390,7 @@ Task<json> StreamDriver::Handle(json request) {
   if (command == "backfill") co_return SteerBackfill(request);
   if (command == "check") co_return StartCheck(request);
   if (command == "rollback") co_return co_await WishRollback();
+  if (command == "commit") co_return co_await CommitMigration();
   if (command == "healthy") co_return co_await ReportHealthy();
   if (command == "wait" && request.value("for", json()) == "complete") {
     if (store_->superblock().phase < Phase::kComplete) {
@@ -446,6 +447,21 @@ Task<json> StreamDriver::ReportHealthy() {
   const Status s = co_await health_->ReportHealthy();
   if (!s) co_return ControlError(s.error().message);
   co_return json::object();
+}
+
+Task<json> StreamDriver::CommitMigration() {
+  const Superblock& block = store_->superblock();
+  if (block.committed) co_return json{{"already", true}};
+  if (block.rollback_wished) {
+    co_return ControlError(
+        "the next start goes back to the old system, as was wished; nothing is "
+        "given up");
+  }
+  if (auto s = co_await engine_->GiveUpSource(); !s) {
+    co_return ControlError(s.error().message);
+  }
+  backfill_->GoOnWithRoom();
+  co_return json{{"already", false}};
 }
 
 Task<json> StreamDriver::WishRollback() {

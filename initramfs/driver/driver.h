@@ -88,6 +88,7 @@ class StreamDriver {
   nlohmann::json StartCheck(const nlohmann::json& request);
   nlohmann::json SteerBackfill(const nlohmann::json& request);
   Task<nlohmann::json> WishRollback();
+  Task<nlohmann::json> CommitMigration();
   Task<nlohmann::json> ReportHealthy();
   nlohmann::json Report() const;
   void EverySecond();

@@ -22,6 +22,11 @@ StreamEngine::StreamEngine(Executor& executor, BlockDevice& device,
 
 StreamEngine::~StreamEngine() { *alive_ = false; }
 
+Task<Status> StreamEngine::GiveUpSource() {
+  const auto guard = co_await source_mutex_.Lock();
+  co_return co_await store_.GiveUpSource();
+}
+
 uint64_t StreamEngine::BlocksOf(const Piece& piece) const {
   const uint32_t first = piece.begin / kBlockBytes;
   const uint32_t last = (piece.end - 1) / kBlockBytes;

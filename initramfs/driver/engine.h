@@ -108,6 +108,9 @@ class StreamEngine final : public BlockService {
   // for the server if it must.
   Task<Result<CheckResult>> CheckChunk(ImageChunk chunk);
 
+  // The source's space is the target's from now on, durably (MapStore).
+  Task<Status> GiveUpSource();
+
   // Commit what is pending and wait until nothing is under way: no download, no
   // audit, check or commit of our own.  Requests of others are theirs to end.
   Task<Status> Drain();
@@ -209,6 +212,7 @@ class StreamEngine final : public BlockService {
 
   // pinned.cc
   Task<Status> MakeHome(ImageChunk chunk);
+  Task<Result<bool>> TakeFromSource(DiskChunk home);
   bool HasClean(ImageChunk chunk, const ChunkState& state) const;
   Task<Status> ClearHome(ImageChunk chunk);
   Task<bool> EvictFor(const Status& failure);
@@ -232,7 +236,8 @@ class StreamEngine final : public BlockService {
   bool guesses_off_ = false;
   FirstReads first_reads_;
   ImageChunk evict_cursor_;
-  AsyncSharedMutex table_mutex_;  // writes to the first sectors
+  AsyncSharedMutex table_mutex_;   // writes to the first sectors
+  AsyncSharedMutex source_mutex_;  // shared: a chunk of it is being relocated
   // Places that did not take what was written to them, kept from being used
   // again until the next start.
   std::vector<DiskChunk> bad_places_;

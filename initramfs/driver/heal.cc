@@ -109,9 +109,10 @@ void StreamEngine::Quarantine(DiskChunk place) {
 // An image that is complete needs no network at the next boot: it must not say
 // so while a chunk is missing.
 Task<Status> StreamEngine::ReopenPhase(ImageChunk chunk) {
-  const Phase phase = store_.superblock().phase;
-  if (phase == Phase::kComplete || !reopened_.empty()) reopened_.insert(chunk);
-  if (phase != Phase::kComplete) co_return OkStatus();
+  const Superblock& now = store_.superblock();
+  const bool complete = now.phase == CompletePhase(now);
+  if (complete || !reopened_.empty()) reopened_.insert(chunk);
+  if (!complete) co_return OkStatus();
   co_return co_await store_.UpdateSuperblock(
       [](Superblock& block) { block.phase = Phase::kStreaming; });
 }
@@ -120,7 +121,7 @@ Task<void> StreamEngine::ClosePhase(ImageChunk chunk) {
   if (reopened_.erase(chunk) == 0 || !reopened_.empty()) co_return;
   // A failure leaves "streaming", which is safe.
   (void)co_await store_.UpdateSuperblock([](Superblock& block) {
-    if (block.phase == Phase::kStreaming) block.phase = Phase::kComplete;
+    if (block.phase == Phase::kStreaming) block.phase = CompletePhase(block);
   });
 }
 

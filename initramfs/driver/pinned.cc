@@ -14,14 +14,12 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
     if (state.location == Location::At(home)) co_return OkStatus();
     bool ours = store_.AllocateAt(home);
     if (!ours && store_.region().OccupantOf(home).use == ChunkUse::kForeign) {
-      const std::span<const DiskChunk> source(&home, 1);
-      Status s = Error{ErrorCode::kNoSpace, "the region is full"};
-      if (HasRoom()) s = co_await Relocate(device_, store_, source);
-      if (!s) {
-        const bool has_room = co_await EvictFor(s);
-        if (!has_room) co_return s;
-        continue;
+      const Result<bool> taken = co_await TakeFromSource(home);
+      if (!taken) {
+        const bool has_room = co_await EvictFor(taken.error());
+        if (!has_room) co_return taken.error();
       }
+      if (!taken || !*taken) continue;
       ours = true;
     }
     if (!ours) {
@@ -66,6 +64,18 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
                                            " does not become free"};
 }
 
+// True: `home` is allocated for the caller.  False: it is the source's no more.
+Task<Result<bool>> StreamEngine::TakeFromSource(DiskChunk home) {
+  if (!HasRoom()) co_return Error{ErrorCode::kNoSpace, "the region is full"};
+  const auto guard = co_await source_mutex_.LockShared();
+  if (store_.superblock().committed) co_return false;
+  const std::span<const DiskChunk> source(&home, 1);
+  if (auto s = co_await Relocate(device_, store_, source); !s) {
+    co_return s.error();
+  }
+  co_return true;
+}
+
 // Whether the server has some of what is on the disk.
 bool StreamEngine::HasClean(ImageChunk chunk, const ChunkState& state) const {
   return state.valid != state.dirty && !IsTruth(chunk, state);
@@ -86,6 +96,8 @@ Task<Status> StreamEngine::ClearHome(ImageChunk chunk) {
     case ChunkUse::kImage:
       co_return co_await MoveImageChunk(ImageChunk{occupant.number});
     case ChunkUse::kSource: {
+      const auto source_guard = co_await source_mutex_.LockShared();
+      if (store_.region().OccupantOf(home) != occupant) co_return OkStatus();
       const DiskChunk source{occupant.number};
       const std::span<const DiskChunk> one(&source, 1);
       co_return co_await Relocate(device_, store_, one);

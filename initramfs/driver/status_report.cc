@@ -89,6 +89,7 @@ json StatusReport(const DriverIdentity& identity, const StreamEngine& engine,
   const Superblock& superblock = engine.store().superblock();
   return {
       {"phase", PhaseName(superblock.phase)},
+      {"committed", superblock.committed},
       {"image",
        {{"name", manifest.content().name},
         {"version", manifest.content().version},

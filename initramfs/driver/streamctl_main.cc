@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -53,7 +54,10 @@ void PrintStatus(const json& status) {
   const json& source = status.at("source");
   const auto data = chunks.at("data").get<double>();
   const auto local = chunks.at("local").get<double>();
-  std::printf("phase      %s\n", status.at("phase").get<std::string>().c_str());
+  const bool given_up = status.at("committed").get<bool>();
+  std::printf("phase      %s%s\n",
+              status.at("phase").get<std::string>().c_str(),
+              given_up ? ", the old system is given up" : "");
   std::printf("image      %s %s, %s\n",
               image.at("name").get<std::string>().c_str(),
               image.at("version").get<std::string>().c_str(),
@@ -146,20 +150,28 @@ int Simple(ControlClient& client, const json& request) {
   return reply ? 0 : Fail(reply.error());
 }
 
+// The exit code if it is not to be done.
+std::optional<int> Ask(const std::string& what, const std::string& question) {
+  if (::isatty(STDIN_FILENO) == 0) {
+    std::cerr << "streamctl: " << what
+              << "; say --yes to do it without being asked\n";
+    return 2;
+  }
+  std::cout << question << " [y/N] " << std::flush;
+  std::string answer;
+  std::getline(std::cin, answer);
+  if (answer == "y" || answer == "yes") return std::nullopt;
+  return 1;
+}
+
 int Rollback(ControlClient& client, const Options& options) {
   if (!options.yes) {
-    if (::isatty(STDIN_FILENO) == 0) {
-      std::cerr << "streamctl: rollback restarts this machine into the old "
-                   "system; say --yes to do it without being asked\n";
-      return 2;
-    }
-    std::cout << "This restarts the machine into the old system. What was "
-                 "changed here since the\nmigration stays on the disk, but the "
-                 "old system does not see it. Go back? [y/N] "
-              << std::flush;
-    std::string answer;
-    std::getline(std::cin, answer);
-    if (answer != "y" && answer != "yes") return 1;
+    const auto no =
+        Ask("rollback restarts this machine into the old system",
+            "This restarts the machine into the old system. What was changed "
+            "here since the\nmigration stays on the disk, but the old system "
+            "does not see it. Go back?");
+    if (no) return *no;
   }
   const auto reply = client.Ask({{"command", "rollback"}});
   if (!reply) return Fail(reply.error());
@@ -167,6 +179,31 @@ int Rollback(ControlClient& client, const Options& options) {
   if (options.no_restart) return 0;
   ::execlp("systemctl", "systemctl", "reboot", nullptr);
   return Fail(ErrnoError(errno, "systemctl reboot"));
+}
+
+int Commit(ControlClient& client, const Options& options) {
+  const auto status = client.Ask({{"command", "status"}});
+  if (!status) return Fail(status.error());
+  const json health = status->value("health", json::object());
+  const bool healthy = health.value("healthy_once", json(false)) == true;
+  if (!options.yes && status->value("committed", json()) != true) {
+    const auto no = Ask(
+        "commit gives the old system up for good",
+        std::string(healthy ? ""
+                            : "This system has not been reported healthy "
+                              "yet.\n") +
+            "From now on there is no way back to the old system, and the files "
+            "that are only\nthere are lost: its space becomes this system's. "
+            "Give it up?");
+    if (no) return *no;
+  }
+  const auto reply = client.Ask({{"command", "commit"}});
+  if (!reply) return Fail(reply.error());
+  std::cout << (reply->value("already", json()) == true
+                    ? "The old system had been given up already."
+                    : "The old system is given up.")
+            << std::endl;
+  return 0;
 }
 
 void PrintCheck(const json& check) {
@@ -332,6 +369,9 @@ int Main(int argc, char** argv) {
   rollback->add_flag("--yes", options.yes, "Do not ask");
   rollback->add_flag("--no-restart", options.no_restart,
                      "Only record the wish; the next start does it");
+  auto* commit = app.add_subcommand(
+      "commit", "Give the old system up: there is no way back after that");
+  commit->add_flag("--yes", options.yes, "Do not ask");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -349,6 +389,7 @@ int Main(int argc, char** argv) {
   if (*healthy) return Simple(*client, {{"command", "healthy"}});
   if (*check) return Check(*client, options);
   if (*rollback) return Rollback(*client, options);
+  if (*commit) return Commit(*client, options);
   if (*pause || *resume) {
     json request = {{"command", "backfill"},
                     {"action", *pause ? "pause" : "resume"}};

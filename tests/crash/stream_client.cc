@@ -28,9 +28,13 @@ std::string StreamClient::Run() {
     StartOn({}, Hydrate(chunk, FetchClass::kDemand));
   }
   const uint64_t backfill_at = Below(options_.operations);
+  const uint64_t give_up_at = options_.gives_up_source
+                                  ? Below(options_.operations)
+                                  : options_.operations;
   for (uint64_t done = 0; done < options_.operations && wrong_.empty();) {
     if (under_way_ < options_.parallel && Below(3) == 0) {
       if (backfill && done == backfill_at) backfill->Start();
+      if (done == give_up_at) StartGiveUp();
       StartAny();
       ++done;
     } else {
@@ -239,6 +243,24 @@ Task<void> StreamClient::Hydrate(uint64_t chunk, FetchClass fetch_class) {
       co_await session_.engine().Hydrate(ImageChunk{chunk}, fetch_class);
   if (!status && status.error().code == ErrorCode::kNoSpace) co_return;
   Expect(status, "hydrate");
+}
+
+// What comes meanwhile must not go to places that are still the source's.
+void StreamClient::StartGiveUp() {
+  StartOn({}, GiveUpSource());
+  const Grid& grid = session_.engine().manifest().grid();
+  for (uint64_t chunk = 0; chunk < grid.chunk_count(); ++chunk) {
+    StartOn({}, Hydrate(chunk, FetchClass::kBackfill));
+  }
+}
+
+Task<void> StreamClient::GiveUpSource() {
+  give_up_begun_ = device_.clock();
+  const Status status = co_await session_.engine().GiveUpSource();
+  if (status) given_up_ = device_.clock();
+  ++tally_[status ? "sources given up" : "sources not given up"];
+  if (!status && status.error().code == ErrorCode::kNoSpace) co_return;
+  Expect(status, "give up");
 }
 
 Task<void> StreamClient::Checkpoint() {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -25,6 +26,7 @@ struct StreamClientOptions {
   // The target's tables, at both ends of the image, which are not written.
   uint64_t table_bytes = uint64_t{5} * kBlockBytes;
   bool moves_metadata = false;
+  bool gives_up_source = false;  // some time
   bool backfills = true;
 };
 
@@ -48,6 +50,10 @@ class StreamClient {
   // Afterwards: reads and writes that waited for the network (`read-throughs`),
   // and what became of moves of metadata.
   const Tally& tally() const { return tally_; }
+  // When the source was begun to be given up, and when that was durable, by the
+  // device's clock.
+  std::optional<uint64_t> give_up_begun() const { return give_up_begun_; }
+  std::optional<uint64_t> given_up() const { return given_up_; }
 
  private:
   struct Range {
@@ -76,6 +82,8 @@ class StreamClient {
   Task<void> MoveMetadata(uint64_t which);
   Task<void> RewriteAnchor();
   Task<void> CountBoot();
+  void StartGiveUp();
+  Task<void> GiveUpSource();
   void Expect(const Status& status, const char* what);
   void Fail(std::string what) {
     if (wrong_.empty()) wrong_ = std::move(what);
@@ -89,6 +97,8 @@ class StreamClient {
   std::set<uint64_t> busy_;  // blocks
   uint64_t under_way_ = 0;
   uint64_t next_move_ = 0;  // of metadata
+  std::optional<uint64_t> give_up_begun_;
+  std::optional<uint64_t> given_up_;
   std::string wrong_;
   Tally tally_;
 };

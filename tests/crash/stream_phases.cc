@@ -51,10 +51,19 @@ std::vector<PhaseOfLife> StreamPhases(uint64_t operations) {
   const auto metadata = [moves](uint64_t seed) {
     return Make({{16, 8}, {40, 50}}, 1, moves, seed);
   };
+  StreamWorkloadOptions gives_up = pins;
+  gives_up.is_roomy = false;
+  gives_up.client.gives_up_source = true;
+  gives_up.client.moves_metadata = true;
+  gives_up.client.written_chunks = {0, 4, 4, 5, 6, 11, 17, 23};
+  const auto commit = [gives_up](uint64_t seed) {
+    return Make({{6, 2}, {40, 30}}, 1, gives_up, seed);
+  };
   return {
       {"stream", stream, {"read-throughs", "patches", "patches merged"}},
       {"stream-full", full, {"evictions"}},
       {"stream-pinned", pinned, {"moves home", "relocations"}},
+      {"commit", commit, {"sources given up", "moves home"}},
       {"metadata",
        metadata,
        {"journal switches", "superblock moves", "manifest moves"}},

@@ -40,6 +40,8 @@ std::string StreamWorkload::Run(RecordingDevice& device) {
   StreamClient client(device, **session, model_, options_.client, seed_);
   auto wrong = client.Run();
   requests_ = client.tally();
+  give_up_begun_ = client.give_up_begun();
+  given_up_ = client.given_up();
   return wrong;
 }
 
@@ -50,9 +52,24 @@ Tally StreamWorkload::TallyOf(std::span<const std::byte> base,
   return tally;
 }
 
+// The source is whole until it is given up.
+std::string StreamWorkload::CheckSource(const MapStore& store,
+                                        const ScratchDisk& disk,
+                                        const Cut& cut) const {
+  if (store.superblock().committed) {
+    const bool may_be = give_up_begun_ && *give_up_begun_ < cut.clock;
+    return may_be ? "" : "the source is given up and nobody asked for that";
+  }
+  if (given_up_ && *given_up_ < cut.clock) {
+    return "the source was given up and is there again";
+  }
+  return CheckSourceChunks(*scene_, store, disk);
+}
+
 std::string StreamWorkload::CheckMap(StreamSession& session,
-                                     const ScratchDisk& disk) const {
-  auto wrong = CheckSourceChunks(*scene_, session.store(), disk);
+                                     const ScratchDisk& disk,
+                                     const Cut& cut) const {
+  auto wrong = CheckSource(session.store(), disk, cut);
   if (wrong.empty())
     wrong = CheckCleanBlocks(*scene_, session.store(), disk.bytes());
   if (wrong.empty()) wrong = CheckOccupancy(session.store());
@@ -64,7 +81,7 @@ std::string StreamWorkload::LookAt(ScratchDisk& disk, const Cut& cut,
                                    std::vector<std::byte>& image) {
   auto session = StreamSession::Open(disk, scene_->image, ToLook());
   if (!session) return Because("open to look", session.error());
-  auto wrong = CheckMap(**session, disk);
+  auto wrong = CheckMap(**session, disk, cut);
   if (wrong.empty()) {
     wrong = CheckBootSetHome(*scene_, model_, disk.bytes(), cut);
   }
@@ -131,7 +148,7 @@ std::string StreamWorkload::GoOn(ScratchDisk& disk, StreamSession& session,
   const auto content = (*again)->ReadAll();
   if (!content) return Because("read after recovery", content.error());
   if (!Same(*content, image)) return "after recovery a write is lost";
-  return CheckMap(**again, disk);
+  return CheckMap(**again, disk, cut);
 }
 
 std::string StreamWorkload::Check(ScratchDisk& disk, const Cut& cut) {
@@ -144,7 +161,7 @@ std::string StreamWorkload::Check(ScratchDisk& disk, const Cut& cut) {
   if (!after) return Because("read again", after.error());
   if (!Same(*after, before))
     return "recovery has changed what the target reads";
-  auto wrong = CheckMap(**session, disk);
+  auto wrong = CheckMap(**session, disk, cut);
   if (wrong.empty()) {
     wrong = CheckBootSetHome(*scene_, model_, disk.bytes(), cut);
   }

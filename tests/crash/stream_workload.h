@@ -35,7 +35,10 @@ class StreamWorkload final : public Workload {
   // As it was left, with nothing written; the whole image as it reads.
   std::string LookAt(ScratchDisk& disk, const Cut& cut,
                      std::vector<std::byte>& image);
-  std::string CheckMap(StreamSession& session, const ScratchDisk& disk) const;
+  std::string CheckMap(StreamSession& session, const ScratchDisk& disk,
+                       const Cut& cut) const;
+  std::string CheckSource(const MapStore& store, const ScratchDisk& disk,
+                          const Cut& cut) const;
   std::string BringIn(StreamSession& session, const Cut& cut);
   std::string GoOn(ScratchDisk& disk, StreamSession& session, const Cut& cut,
                    std::vector<std::byte>& image);
@@ -44,6 +47,8 @@ class StreamWorkload final : public Workload {
   StreamWorkloadOptions options_;
   uint64_t seed_;
   Tally requests_;  // what the client has asked for
+  std::optional<uint64_t> give_up_begun_;
+  std::optional<uint64_t> given_up_;
   TargetModel model_;
 };
 

@@ -54,8 +54,14 @@ struct MapFixture {
     }
     return options;
   }
+  // The region first; where the source has been given up, anywhere.
   static std::vector<DiskChunk> ScanOrder() {
-    return Options().superblock_order;
+    std::vector<DiskChunk> order = Options().superblock_order;
+    const std::set<DiskChunk> region(order.begin(), order.end());
+    for (DiskChunk chunk; chunk.value < kDiskChunks; ++chunk.value) {
+      if (!region.contains(chunk)) order.push_back(chunk);
+    }
+    return order;
   }
   static Uuid Id() { return Options().superblock.migration_id; }
 

@@ -78,7 +78,9 @@ TEST(CheckpointTest, RegionMustBeAscendingAndOnTheDisk) {
   };
   EXPECT_TRUE(check({}));
   EXPECT_TRUE(check({{0, 180}}));
-  EXPECT_FALSE(check({{0, 181}}));
+  EXPECT_TRUE(check({{0, 181}}));  // all of the disk
+  EXPECT_FALSE(check({{0, 182}}));
+  EXPECT_FALSE(check({{1, 180}}));
   EXPECT_FALSE(check({{5, 0}}));
   EXPECT_FALSE(check({{5, 5}, {10, 5}}));  // one, really
   EXPECT_FALSE(check({{9, 5}, {5, 2}}));

@@ -308,7 +308,7 @@ TEST_P(MapStoreCrashTest, PowerCutInCreateLeavesNothingOrAnEmptyMap) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, MapStoreCrashTest,
-                         testing::Range<uint64_t>(1, 5));
+                         testing::Range<uint64_t>(1, 9));
 
 }  // namespace
 }  // namespace bootstream

@@ -82,6 +82,9 @@ class OverlapTest : public testing::TestWithParam<uint64_t> {
         const Status done = co_await store_->UpdateSuperblock(
             [](Superblock& sb) { ++sb.boots_total; });
         ok = done.has_value();
+      } else if (worker == 2 && GetParam() % 2 == 0 && random() % 12 == 0) {
+        const Status done = co_await store_->GiveUpSource();
+        ok = done || done.error().code == ErrorCode::kInvalid;
       } else {
         ok = co_await ChangeOne(ImageChunk{number * 2}, random);
       }
@@ -151,6 +154,27 @@ TEST_P(OverlapTest, WhatWasAcknowledgedSurvivesAPowerCutAtAnyMoment) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, OverlapTest, testing::Range<uint64_t>(1, 61));
+
+TEST(GiveUpSourceTest, NobodyGetsItsPlacesBeforeThatIsDurable) {
+  CrashDevice device(MapFixture::kDiskBytes);
+  const auto store = MapFixture::Create(device);
+  const DiskChunk foreign{5};
+  std::mt19937_64 random(1);
+  std::optional<Status> done;
+  const auto give_up = [](MapStore& map,
+                          std::optional<Status>& result) -> Task<void> {
+    Status status = co_await map.GiveUpSource();
+    result = std::move(status);
+  };
+  device.Hold();
+  Spawn(give_up(*store, done));
+  while (!done) {
+    ASSERT_FALSE(store->AllocateAt(foreign));
+    ASSERT_TRUE(device.StepRandom(random));
+  }
+  ASSERT_TRUE(*done);
+  EXPECT_TRUE(store->AllocateAt(foreign));
+}
 
 }  // namespace
 }  // namespace bootstream

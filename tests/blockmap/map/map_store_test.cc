@@ -269,5 +269,54 @@ TEST_F(MapStoreTest, MetadataMakesRoomForAnImageChunk) {
             ErrorCode::kInvalid);
 }
 
+// The uses of all chunks of the disk, in their order.
+std::string UsesOf(const MapStore& store) {
+  std::string uses;
+  for (DiskChunk at; at.value < store.disk_grid().chunk_count(); ++at.value) {
+    uses += std::to_string(static_cast<int>(UseOf(store, at)));
+  }
+  return uses;
+}
+
+TEST_F(MapStoreTest, SourceThatIsGivenUpLeavesTheWholeDisk) {
+  const DiskChunk source{20};
+  const DiskChunk foreign{5};
+  const auto now = store_->Allocate(kForSource);
+  store_->SetRelocation(source, *now);
+  ASSERT_TRUE(Commit(*store_));
+  store_->SetChunk(ImageChunk{20}, {Location::At(source), kFull, 0});
+  const DiskChunk other = Place(*store_, 33, 0x1);
+  store_->AddPatch(ImageChunk{2}, {100, std::vector<std::byte>(10)});
+  ASSERT_TRUE(RunInline(store_->UpdateSuperblock(
+      [](Superblock& block) { block.phase = Phase::kComplete; })));
+
+  ASSERT_TRUE(RunInline(store_->GiveUpSource()));
+  const std::string uses = UsesOf(*store_);
+  Reopen();
+  EXPECT_TRUE(store_->superblock().committed);
+  EXPECT_EQ(store_->superblock().phase, Phase::kCommitted);
+  EXPECT_EQ(store_->superblock().source_fs_offset, kNone);
+  EXPECT_TRUE(store_->map().relocations().empty());
+  EXPECT_EQ(store_->map().patch_count(), 1U);
+  EXPECT_EQ(store_->region().chunk_count(), MapFixture::kDiskChunks + 1);
+  EXPECT_EQ(UsesOf(*store_), uses);
+  EXPECT_EQ(UseOf(*store_, foreign), ChunkUse::kFree);
+  EXPECT_EQ(UseOf(*store_, source), ChunkUse::kImage);
+  EXPECT_EQ(UseOf(*store_, other), ChunkUse::kImage);
+  EXPECT_EQ(UseOf(*store_, *now), ChunkUse::kFree);
+  EXPECT_EQ(RunInline(store_->GiveUpSource()).error().code,
+            ErrorCode::kInvalid);
+}
+
+// The disk's last chunk is too short for any other than the one at home there.
+TEST_F(MapStoreTest, ShortChunkOfAGivenUpSourceIsForNobodyElse) {
+  ASSERT_TRUE(RunInline(store_->GiveUpSource()));
+  const DiskChunk last{MapFixture::kDiskChunks};
+  while (const auto at = store_->Allocate(ForChunk(50), true)) {
+    EXPECT_NE(*at, last);
+  }
+  EXPECT_EQ(UseOf(*store_, last), ChunkUse::kFree);
+}
+
 }  // namespace
 }  // namespace bootstream

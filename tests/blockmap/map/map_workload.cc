@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
@@ -74,6 +75,7 @@ std::string CheckBytes(BlockDevice& device, const MapStore& store,
                std::to_string(at.value) + "; ";
     }
   });
+  if (!truth.source_kept) return wrong;
   for (DiskChunk chunk; chunk.value < MapFixture::kDiskChunks; ++chunk.value) {
     if (!IsSource(chunk)) continue;
     const DiskChunk at = store.map().Relocated(chunk).value_or(chunk);
@@ -106,6 +108,18 @@ std::string CheckAnchor(BlockDevice& device, const MapStore& store) {
   return "";
 }
 
+// `map` without its relocations.
+std::string WithoutSource(const std::string& map) {
+  std::string out;
+  for (size_t at = 0; at < map.size();) {
+    const size_t end = std::min(map.find('\n', at + 1), map.size());
+    const std::string line = map.substr(at, end - at);
+    if (!line.starts_with("\nrelocated")) out += line;
+    at = end;
+  }
+  return out;
+}
+
 }  // namespace
 
 DiskImage MapWorkload::SourceDisk() {
@@ -132,6 +146,7 @@ bool MapWorkload::Run(uint64_t steps) {
       &MapWorkload::Commit,   &MapWorkload::Commit,   &MapWorkload::Checkpoint,
       &MapWorkload::Update,   &MapWorkload::Anchor,   &MapWorkload::Move};
   for (uint64_t i = 0; i < steps; ++i) {
+    if (gives_up_ && random_() % 40 == 0 && !GiveUp()) return false;
     if (!(this->*kSteps[random_() % kSteps.size()])()) return false;
   }
   return true;
@@ -173,7 +188,7 @@ bool MapWorkload::KeepChanges() {
 std::string MapWorkload::RestartProcess() {
   // A second death before the first was got over leaves what was to be there.
   if (store_) attempted_.push_back(Now());
-  const Truth expected = attempted_.back();
+  Truth expected = attempted_.back();
   store_.reset();
   auto kept = OpenKept();
   if (!kept) return kept.error().message;
@@ -184,6 +199,7 @@ std::string MapWorkload::RestartProcess() {
   boots_ = store_->superblock().boots_total;
   committed_ = Now();
   attempted_.clear();
+  if (!committed_.source_kept) expected.map = WithoutSource(expected.map);
   if (committed_.map != expected.map) {
     return "is:" + committed_.map + "\nand was:" + expected.map;
   }
@@ -210,7 +226,10 @@ std::string MapWorkload::Check(BlockDevice& device,
     const uint64_t boots = (*store)->superblock().boots_total;
     std::string wrong = "neither old nor new:" + map;
     for (const Truth& truth : candidates) {
-      if (truth.map != map || truth.boots != boots) continue;
+      if (truth.map != map || truth.boots != boots ||
+          truth.source_kept == (*store)->superblock().committed) {
+        continue;
+      }
       wrong = CheckBytes(device, **store, truth) + CheckAnchor(device, **store);
       break;
     }
@@ -220,7 +239,8 @@ std::string MapWorkload::Check(BlockDevice& device,
 }
 
 Truth MapWorkload::Now() const {
-  return {Describe(store_->map()), versions_, boots_};
+  return {Describe(store_->map()), versions_, boots_,
+          !store_->superblock().committed};
 }
 
 bool MapWorkload::Put(ImageChunk chunk, DiskChunk at, uint64_t dirty) {
@@ -283,6 +303,7 @@ bool MapWorkload::Evict() {
 }
 
 bool MapWorkload::Relocate() {
+  if (store_->superblock().committed) return true;
   const DiskChunk source{random_() % 40};  // before the region
   const bool again = store_->map().Relocated(source).has_value();
   const DiskChunk from = store_->map().Relocated(source).value_or(source);
@@ -347,6 +368,21 @@ bool MapWorkload::Change(const std::function<Task<Status>()>& call,
   if (!RunInline(call())) return false;
   boots_ = boots;
   committed_ = attempted_.back();
+  attempted_.clear();
+  return true;
+}
+
+bool MapWorkload::GiveUp() {
+  if (store_->superblock().committed) return true;
+  const Truth before = Now();
+  Truth after = before;
+  after.map = WithoutSource(before.map);
+  after.source_kept = false;
+  attempted_ = {after, before};
+  const Status status = RunInline(store_->GiveUpSource());
+  const bool no_room = !status && status.error().code == ErrorCode::kNoSpace;
+  if (!status && !no_room) return false;
+  if (status) committed_ = after;
   attempted_.clear();
   return true;
 }

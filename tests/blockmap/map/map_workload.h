@@ -24,17 +24,19 @@ struct Truth {
   std::string map;                          // Describe()
   std::map<ImageChunk, uint64_t> versions;  // of the chunks on the disk
   uint64_t boots = 0;
+  bool source_kept = true;
   bool operator==(const Truth&) const = default;
 };
 
 // A random life of a map, from a seed: downloads, writes, discards, evictions,
 // relocations and their way back, patches, commits, checkpoints, superblock
-// updates, the anchor.  Every chunk of data begins with a stamp that says what
+// updates, the anchor; with an even seed the source is given up some time.
+// Every chunk of data begins with a stamp that says what
 // it is, so that a lost, early or misplaced write shows.
 class MapWorkload {
  public:
   MapWorkload(CrashDevice& device, uint64_t seed)
-      : device_(device), random_(seed) {}
+      : device_(device), random_(seed), gives_up_(seed % 2 == 0) {}
 
   // The source's bytes on a fresh disk.
   static DiskImage SourceDisk();
@@ -81,6 +83,7 @@ class MapWorkload {
   bool Update();
   bool Anchor();
   bool Move();
+  bool GiveUp();
 
   bool Change(const std::function<Task<Status>()>& call, uint64_t boots);
   bool Put(ImageChunk chunk, DiskChunk at, uint64_t dirty);
@@ -91,6 +94,7 @@ class MapWorkload {
 
   CrashDevice& device_;
   std::mt19937_64 random_;
+  const bool gives_up_;
   std::unique_ptr<MapStore> store_;
   uint64_t version_ = 0;
   std::map<ImageChunk, uint64_t> versions_;

@@ -104,6 +104,24 @@ TEST_F(BackfillTest, PausesAndGoesOn) {
   rig_.source().Release();
 }
 
+TEST(FullRegionTest, BackfillGoesOnWhenTheSourceIsGivenUp) {
+  EngineRig rig({{64, 20}});
+  Backfill backfill(rig.executor(), rig.engine(), rig.store(), {});
+  backfill.Start();
+  rig.executor().Advance(seconds(10));
+  ASSERT_EQ(backfill.state(), Backfill::State::kRegionFull);
+  backfill.GoOnWithRoom();
+  rig.executor().Advance(seconds(10));
+  EXPECT_EQ(backfill.state(), Backfill::State::kRegionFull);
+
+  ASSERT_TRUE(RunInline(rig.engine().GiveUpSource()));
+  backfill.GoOnWithRoom();
+  rig.executor().Advance(seconds(10));
+  EXPECT_EQ(backfill.state(), Backfill::State::kComplete);
+  EXPECT_EQ(rig.store().superblock().phase, Phase::kCommitted);
+  End(rig, backfill);
+}
+
 class QuietBackfillTest : public testing::Test {
  protected:
   QuietBackfillTest() {

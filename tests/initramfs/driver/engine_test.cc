@@ -363,6 +363,26 @@ TEST(StreamEngineTest, PinnedWriteIntoAFullRegionEvictsCleanChunks) {
             std::vector<std::byte>(4096, std::byte{7}));
 }
 
+TEST(StreamEngineTest, SourceThatIsGivenUpMakesRoom) {
+  EngineRig rig({{64, 30}});
+  auto model = rig.image();
+  rig.Read(0, 2 * kChunk);
+  rig.Write(4 * kChunk, 4096, std::byte{6});
+  rig.Write(9 * kChunk, 4096, std::byte{7});
+  ASSERT_TRUE(RunInline(rig.engine().GiveUpSource()));
+  rig.Write(5 * kChunk, 4096, std::byte{8});
+  std::memset(model.data() + 4 * kChunk, 6, 4096);
+  std::memset(model.data() + 9 * kChunk, 7, 4096);
+  std::memset(model.data() + 5 * kChunk, 8, 4096);
+  EXPECT_EQ(rig.Read(0, 32 * kChunk), model);
+  // What comes now goes home.
+  EXPECT_EQ(rig.engine_state(30).location, Location::At(DiskChunk{30}));
+  EXPECT_EQ(rig.engine_state(5).location, Location::At(DiskChunk{5}));
+  ASSERT_TRUE(RunInline(rig.engine().Flush()).has_value());
+  rig.Restart();
+  EXPECT_EQ(rig.Read(0, 32 * kChunk), model);
+}
+
 // Random reads, writes, zeroes, discards, flushes, held downloads and restarts
 // after a flush, against a plain copy of the image.
 TEST(StreamEngineTest, RandomHistoriesReadWhatWasWritten) {
