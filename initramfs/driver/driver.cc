@@ -465,12 +465,13 @@ Task<json> StreamDriver::CommitMigration() {
 }
 
 Task<json> StreamDriver::WishRollback() {
+  // A commit that is under way may come first.
+  const Status s = co_await store_->UpdateSuperblock(
+      [](Superblock& block) { block.rollback_wished = !block.committed; });
+  if (!s) co_return ControlError(s.error().message);
   if (store_->superblock().committed) {
     co_return ControlError("the old system was given up by commit");
   }
-  const Status s = co_await store_->UpdateSuperblock(
-      [](Superblock& block) { block.rollback_wished = true; });
-  if (!s) co_return ControlError(s.error().message);
   co_return json::object();
 }
 

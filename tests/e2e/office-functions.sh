@@ -132,4 +132,20 @@ kill_streamd() {
   streamd_pid=
 }
 
+# write_mark URI: 3 MiB of 0x5a at 60 MiB of the streamed device.
+write_mark() {
+  qemu-io -f raw -c 'write -P 0x5a 60M 3M' "$1" >"$work/qemu-io" ||
+    die "write: $(cat "$work/qemu-io")"
+}
+
+# check_mark URI: the streamed device is the image and the mark, as target.img
+# is from now on.
+check_mark() {
+  nbdcopy "$1" "$work/copy"
+  head -c 3M /dev/zero | tr '\0' '\132' |
+    dd of="$work/target.img" bs=1M seek=60 conv=notrunc status=none
+  cmp "$work/copy" "$work/target.img" ||
+    die "not the image and what was written"
+}
+
 control() { "$streamctl" --control "$work/control" "$@"; }

@@ -15,8 +15,7 @@ control commit 2>"$work/asked" </dev/null || code=$?
 [ "$code" = 2 ] || die "commit, with nobody to ask: $code"
 [ "$(control status --json | jq .committed)" = false ] || die "committed unasked"
 
-qemu-io -f raw -c 'write -P 0x5a 60M 3M' "$uri" >"$work/qemu-io" ||
-  die "write: $(cat "$work/qemu-io")"
+write_mark "$uri"
 region=$(control status --json | jq .region.chunks)
 control commit --yes >"$work/commit" || die "commit"
 control status --json >"$work/status" || die "status"
@@ -36,10 +35,7 @@ control wait complete
 stop_streamd
 stop_serving
 start_streamd socket
-nbdcopy "$uri" "$work/copy"
-head -c 3M /dev/zero | tr '\0' '\132' |
-  dd of="$work/target.img" bs=1M seek=60 conv=notrunc status=none
-cmp "$work/copy" "$work/target.img" || die "not the image and what was written"
+check_mark "$uri"
 stop_streamd
 "$bootagent" check --disk "$work/source.img" >"$work/check" 2>&1 ||
   die "check: $(cat "$work/check")"
