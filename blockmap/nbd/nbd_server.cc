@@ -1,5 +1,6 @@
 #include "blockmap/nbd/nbd_server.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -7,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 
 namespace bootstream {
@@ -27,6 +29,31 @@ Result<sockaddr_un> UnixAddress(const std::string& path) {
   return address;
 }
 
+// What a connection to the socket at an address told.
+enum class Owner { kNobody, kDying, kServing };
+
+// How long a server may take to greet, and a dead one's kernel to let go.
+constexpr int kPatienceMs = 5000;
+
+// A server greets each client.  One that was killed may still own the socket
+// for a moment, until its accept under way is gone: it takes us, and hangs up.
+Result<Owner> AskOwner(const sockaddr_un& address) {
+  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!probe) return ErrnoError(errno, "socket");
+  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address),
+                sizeof address) != 0) {
+    return errno == ECONNREFUSED ? Owner::kNobody : Owner::kServing;
+  }
+  pollfd greeting{probe.get(), POLLIN, 0};
+  while (::poll(&greeting, 1, kPatienceMs) < 0) {
+    if (errno != EINTR) return ErrnoError(errno, "poll");
+  }
+  char byte = 0;
+  const bool hung_up =
+      greeting.revents != 0 && ::recv(probe.get(), &byte, 1, 0) <= 0;
+  return hung_up ? Owner::kDying : Owner::kServing;
+}
+
 // Remove the socket at `path` if nobody listens there any more.
 Status RemoveStale(const std::string& path, const sockaddr_un& address) {
   struct stat info {};
@@ -36,11 +63,15 @@ Status RemoveStale(const std::string& path, const sockaddr_un& address) {
   if (!S_ISSOCK(info.st_mode)) {
     return Error{ErrorCode::kInvalid, path + " is there and is no socket"};
   }
-  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!probe) return ErrnoError(errno, "socket");
-  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address),
-                sizeof address) == 0 ||
-      errno != ECONNREFUSED) {
+  auto owner = AskOwner(address);
+  const auto patience =
+      std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatienceMs);
+  while (owner && *owner == Owner::kDying &&
+         std::chrono::steady_clock::now() < patience) {
+    owner = AskOwner(address);
+  }
+  if (!owner) return owner.error();
+  if (*owner != Owner::kNobody) {
     return Error{ErrorCode::kUnavailable,
                  path + " is served by another process; stop that first"};
   }

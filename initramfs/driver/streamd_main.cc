@@ -68,6 +68,17 @@ Result<std::string> ChooseDisk(const Options& options) {
   return found->disk;
 }
 
+// One that was killed keeps its lock until its last I/O has ended.
+bool LockSoon(int fd, int lock) {
+  const auto patience =
+      std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (::flock(fd, lock | LOCK_NB) != 0) {
+    if (std::chrono::steady_clock::now() > patience) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return true;
+}
+
 Result<UniqueFd> OpenForDriver(const Options& options) {
   const std::string& path = options.driver.disk;
   if (options.takeover) {
@@ -78,8 +89,7 @@ Result<UniqueFd> OpenForDriver(const Options& options) {
   auto fd = OpenDisk(path, options.driver.read_only ? OpenMode::kReadOnly
                                                     : OpenMode::kReadWrite);
   if (!fd) return fd.error();
-  const int lock = options.driver.read_only ? LOCK_SH : LOCK_EX;
-  if (::flock(fd->get(), lock | LOCK_NB) != 0) {
+  if (!LockSoon(fd->get(), options.driver.read_only ? LOCK_SH : LOCK_EX)) {
     return Error{ErrorCode::kRefused,
                  path +
                      " is in use by another streamd or bootagent: let it "
