@@ -19,6 +19,9 @@ struct IoRequest {
   uint64_t offset = 0;  // bytes; multiple of kSectorBytes
   std::byte* data = nullptr;
   uint64_t size = 0;  // bytes; multiple of kSectorBytes
+  // Of a write: `data` is all zero, and the device may do without it (WRITE
+  // ZEROES, a hole).
+  bool zeroes = false;
   void (*complete)(IoRequest& request, Status status) = nullptr;
 };
 
@@ -40,8 +43,8 @@ class BlockDevice {
   class Awaiter : private IoRequest {
    public:
     Awaiter(BlockDevice& device, Op op, uint64_t offset, std::byte* data,
-            uint64_t size)
-        : IoRequest{op, offset, data, size, &Awaiter::Complete},
+            uint64_t size, bool zeroes = false)
+        : IoRequest{op, offset, data, size, zeroes, &Awaiter::Complete},
           device_(device) {}
     bool await_ready() const { return false; }
     bool await_suspend(std::coroutine_handle<> handle) {
@@ -72,6 +75,11 @@ class BlockDevice {
   Awaiter Write(uint64_t offset, std::span<const std::byte> data) {
     return Awaiter(*this, IoRequest::Op::kWrite, offset,
                    const_cast<std::byte*>(data.data()), data.size());
+  }
+  // A write of `zeroes`, which are.
+  Awaiter WriteZeroes(uint64_t offset, std::span<const std::byte> zeroes) {
+    return Awaiter(*this, IoRequest::Op::kWrite, offset,
+                   const_cast<std::byte*>(zeroes.data()), zeroes.size(), true);
   }
   // OK once every write that completed before is on stable storage.
   Awaiter Flush() {

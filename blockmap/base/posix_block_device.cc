@@ -77,6 +77,11 @@ Status PosixBlockDevice::Transfer(const IoRequest& request) {
     return OkStatus();
   }
   const bool write = request.op == IoRequest::Op::kWrite;
+  if (write && request.zeroes &&
+      ::fallocate(fd_.get(), kMakeZero, static_cast<off_t>(request.offset),
+                  static_cast<off_t>(request.size)) == 0) {
+    return OkStatus();
+  }
   uint64_t done = 0;
   while (done < request.size) {
     const auto offset = static_cast<off_t>(request.offset + done);

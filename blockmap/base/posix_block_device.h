@@ -1,6 +1,8 @@
 #ifndef BLOCKMAP_BASE_POSIX_BLOCK_DEVICE_H_
 #define BLOCKMAP_BASE_POSIX_BLOCK_DEVICE_H_
 
+#include <fcntl.h>
+
 #include <string>
 
 #include "blockmap/base/block_device.h"
@@ -17,6 +19,10 @@ Result<UniqueFd> OpenDisk(const std::string& path, OpenMode mode);
 
 // Size in bytes of the disk or file behind `fd`.
 Result<uint64_t> DiskSizeBytes(int fd);
+
+// How fallocate(2) makes a range of a disk or of a file zero, without writing:
+// on a disk that is WRITE ZEROES, which may unmap.
+inline constexpr int kMakeZero = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
 // Is `fd` a file of tmpfs or ramfs?  There is nothing to wait for then, and the
 // blocking door is the fastest: io_uring has no way to ask these for what is

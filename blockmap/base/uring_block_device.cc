@@ -39,6 +39,7 @@ void UringBlockDevice::Submit(IoRequest& request) {
   flight.device = this;
   flight.request = &request;
   flight.done = 0;
+  flight.by_hole = request.zeroes && holes_;
   flight.complete = [](IoLoop::Operation& operation, int result) {
     auto& self = static_cast<Flight&>(operation);
     self.device->Finish(self, result);
@@ -58,6 +59,11 @@ void UringBlockDevice::Start(Flight& flight) {
         io_uring_prep_read(sqe, fd_.get(), data, size, offset);
         break;
       case IoRequest::Op::kWrite:
+        if (flight.by_hole) {
+          io_uring_prep_fallocate(sqe, fd_.get(), kMakeZero,
+                                  static_cast<off_t>(offset), size);
+          break;
+        }
         io_uring_prep_write(sqe, fd_.get(), data, size, offset);
         break;
       case IoRequest::Op::kFlush:
@@ -71,6 +77,14 @@ void UringBlockDevice::Finish(Flight& flight, int result) {
   IoRequest& request = *flight.request;
   const bool flush = request.op == IoRequest::Op::kFlush;
   if (result == -EINTR || result == -EAGAIN) return Start(flight);
+  if (flight.by_hole) {
+    // What cannot be done so is written.
+    if (result < 0) flight.by_hole = holes_ = false;
+    if (result == 0) {
+      flight.done += std::min(request.size - flight.done, kTransferBytesMax);
+    }
+    if (flight.done < request.size) return Start(flight);
+  }
   if (result > 0 && !flush) {
     flight.done += static_cast<uint64_t>(result);
     if (flight.done < request.size) return Start(flight);

@@ -25,6 +25,7 @@ class UringBlockDevice final : public BlockDevice {
     UringBlockDevice* device = nullptr;
     IoRequest* request = nullptr;
     uint64_t done = 0;
+    bool by_hole = false;  // fallocate instead of a write
   };
 
   UringBlockDevice(IoLoop& loop, UniqueFd fd, uint64_t size_bytes)
@@ -35,6 +36,7 @@ class UringBlockDevice final : public BlockDevice {
   IoLoop& loop_;
   UniqueFd fd_;
   uint64_t size_bytes_;
+  bool holes_ = true;  // until the disk has refused one
   std::vector<std::unique_ptr<Flight>> flights_;
   std::vector<Flight*> idle_;
 };

@@ -68,6 +68,10 @@ Task<Result<FoundMigration>> Finder::Find() {
   if (!s) co_return s.error();
   for (const auto& [offset, anchor] : anchors_) {
     const std::optional<Claim> claim = Sort(offset, anchor);
+    if (claim && anchor.leaving) {
+      found_.leaving = FoundMigration::Leaving{offset, anchor};
+      co_return std::move(found_);
+    }
     if (claim) s = co_await Choose(offset, *claim);
     if (!s) co_return s.error();
   }
@@ -234,6 +238,12 @@ void Finder::Doubt(ErrorCode code, std::string why) {
 
 Result<std::optional<Superblock>> WithoutDoubt(const FoundMigration& found) {
   if (!found.superblock && found.doubt) return *found.doubt;
+  if (found.leaving) {
+    return Error{ErrorCode::kRefused,
+                 "the new system has settled on this disk, and the driver was "
+                 "leaving it when it was stopped: start the new system once, "
+                 "which ends that"};
+  }
   return found.superblock;
 }
 

@@ -19,6 +19,13 @@ struct FoundMigration {
   std::optional<Superblock> superblock;
   bool by_stub = false;  // found through LBA 0: neither system may start
   std::vector<std::string> warnings;  // anchors that belong elsewhere
+  // A migration that had settled was leaving: nothing of it counts any more,
+  // but what is left is to be zeroed before the disk is used (FinishLeaving).
+  struct Leaving {
+    uint64_t offset = 0;  // of the anchor
+    Anchor anchor;
+  };
+  std::optional<Leaving> leaving;
   // Set if there is no superblock, and yet a migration may be there: an anchor
   // is damaged or cannot be read, or the partition table is not one that a
   // living migration knows.  The disk must not be used as it is, or migrated
@@ -26,7 +33,8 @@ struct FoundMigration {
   std::optional<Error> doubt;
 };
 
-// The superblock, or nothing; a doubt is an error.
+// The superblock, or nothing; a doubt is an error, and so is one that is
+// leaving: its disk is not to be touched before it is gone (kRefused).
 Result<std::optional<Superblock>> WithoutDoubt(const FoundMigration& found);
 
 // Read the anchor candidates in the order A, B, A (the mark by which a traced

@@ -16,7 +16,8 @@ constexpr std::string_view kMagic = "BSANCHR1";
 constexpr uint64_t kCandidateGrid = 262144;
 constexpr uint64_t kCandidateB = 786432;
 constexpr size_t kSlotBytes = 2048;  // sectors 0 and 4
-constexpr size_t kFieldsEnd = 184;
+constexpr size_t kFieldsEnd = 188;
+constexpr uint32_t kLeaving = 1;
 
 Result<Anchor> DecodeSector(std::span<const std::byte> sector) {
   if (auto s = CheckSeal(sector, kMagic, "anchor"); !s) return s.error();
@@ -35,9 +36,11 @@ Result<Anchor> DecodeSector(std::span<const std::byte> sector) {
   anchor.target_table_id = in.Array<16>();
   for (DiskChunk& chunk : anchor.superblock_chunks) chunk.value = in.U64();
   anchor.previous_table_id = in.Array<16>();
+  const uint32_t flags = in.U32();
+  anchor.leaving = (flags & kLeaving) != 0;
   if (!IsChunkSize(anchor.chunk_bytes) ||
       anchor.superblock_chunks[0] == anchor.superblock_chunks[1] ||
-      !AllZero(sector.subspan(kFieldsEnd))) {
+      (flags & ~kLeaving) != 0 || !AllZero(sector.subspan(kFieldsEnd))) {
     return Error{ErrorCode::kCorrupt, "anchor: a field makes no sense"};
   }
   return anchor;
@@ -77,6 +80,7 @@ std::array<std::byte, kSectorBytes> EncodeAnchor(const Anchor& anchor) {
   out.Bytes(anchor.target_table_id);
   for (const DiskChunk chunk : anchor.superblock_chunks) out.U64(chunk.value);
   out.Bytes(anchor.previous_table_id);
+  out.U32(anchor.leaving ? kLeaving : 0);
   assert(out.size() == kFieldsEnd);
   std::array<std::byte, kSectorBytes> sector{};
   std::copy(bytes.begin(), bytes.end(), sector.begin());
@@ -109,7 +113,7 @@ bool IsWholeAnchor(std::span<const std::byte> candidate,
   return a && b && a->migration_id == migration_id &&
          b->migration_id == migration_id &&
          a->superblock_chunks == b->superblock_chunks &&
-         a->target_table_id == b->target_table_id;
+         a->target_table_id == b->target_table_id && a->leaving == b->leaving;
 }
 
 Task<Result<Anchor>> ReadAnchor(BlockDevice& device, uint64_t offset) {

@@ -16,6 +16,10 @@ class ExtentSet {
  public:
   bool empty() const { return count_ == 0; }
   uint64_t count() const { return count_; }
+  bool Contains(uint64_t number) const {
+    const auto after = runs_.upper_bound(number);
+    return after != runs_.begin() && number < std::prev(after)->second;
+  }
   // REQUIRES: not empty.
   uint64_t lowest() const { return runs_.begin()->first; }
   uint64_t highest() const { return std::prev(runs_.end())->second - 1; }

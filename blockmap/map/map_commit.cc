@@ -46,6 +46,10 @@ MapStore::Impl::CommitLocked(Fresh fresh) {
   bool fresh_journal = fresh != Fresh::kIfFull;
   if (fresh_journal || pending.block_count() > writer.room()) {
     if (Status s = co_await WaitForCheckpoint(); !s) co_return s.error();
+    if (superblock.phase == Phase::kSettled) {
+      const auto guard = co_await superblock_mutex.Lock();
+      if (Status s = co_await LeaveSettled(); !s) co_return s.error();
+    }
     fresh_journal = fresh_journal || pending.block_count() > writer.room();
   }
   std::optional<Snapshot> snapshot;

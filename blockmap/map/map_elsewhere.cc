@@ -125,6 +125,10 @@ Task<Status> MapStore::Impl::LoadAgain(const Batch* batch, LoadedMap& loaded) {
 Task<Status> MapStore::Impl::WriteElsewhere(Batch* batch) {
   // It writes down a state before `batch`.
   if (Status s = co_await WaitForCheckpoint(); !s) co_return s;
+  {
+    const auto guard = co_await superblock_mutex.Lock();
+    if (Status s = co_await LeaveSettled(); !s) co_return s;
+  }
   LoadedMap loaded;
   Status status = co_await LoadAgain(batch, loaded);
   if (!status) co_return status;

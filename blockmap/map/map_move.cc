@@ -29,7 +29,7 @@ Task<Status> MapStore::Impl::MoveMetadata(DiskChunk chunk) {
   auto guard = co_await superblock_mutex.Lock();
   const auto& pair = superblock.superblock_chunks;
   if (superblock.anchor_offset / chunk_bytes() == chunk.value) {
-    status = Error{ErrorCode::kRefused, where + " holds the anchor"};
+    status = co_await MoveAnchor();
   } else if (std::find(pair.begin(), pair.end(), chunk) != pair.end()) {
     status = co_await MoveSuperblock(chunk);
   } else if (Holds(manifest_chunks, chunk)) {
@@ -46,6 +46,7 @@ Task<Status> MapStore::Impl::MoveMetadata(DiskChunk chunk) {
 
 Task<Status> MapStore::Impl::MoveManifest() {
   if (Status s = CheckWritable(); !s) co_return s;
+  if (Status s = co_await LeaveSettled(); !s) co_return s;
   const auto manifest = co_await ReadManifest(device, superblock);
   if (!manifest) co_return manifest.error();
   const auto taken = co_await TakeUnreserved(manifest_chunks.size());
@@ -70,6 +71,7 @@ Task<Status> MapStore::Impl::MoveManifest() {
 // nothing else is written meanwhile.
 Task<Status> MapStore::Impl::MoveSuperblock(DiskChunk from) {
   if (Status s = CheckWritable(); !s) co_return s;
+  if (Status s = co_await LeaveSettled(); !s) co_return s;
   const auto taken = co_await TakeUnreserved(1);
   if (!taken) co_return taken.error();
   Superblock next = superblock;
@@ -86,6 +88,52 @@ Task<Status> MapStore::Impl::MoveSuperblock(DiskChunk from) {
     if (!status) co_return Fail(status.error());
   }
   co_return co_await EraseOldSuperblock();
+}
+
+// To the other candidate, if that is free.  For a moment there are two anchors
+// that say the same.
+Task<Status> MapStore::Impl::MoveAnchor() {
+  if (Status s = CheckWritable(); !s) co_return s;
+  const uint64_t from = superblock.anchor_offset;
+  const auto candidates = AnchorCandidates(superblock.disk.size_bytes);
+  const uint64_t to = candidates[0] == from ? candidates[1] : candidates[0];
+  const DiskChunk place{to / chunk_bytes()};
+  if (!superblock.committed || to == kNone ||
+      place.value == from / chunk_bytes() || !region.AllocateAt(place)) {
+    co_return Error{ErrorCode::kRefused,
+                    "map: the anchor's other place is in use"};
+  }
+  region.SetOccupant(place, {ChunkUse::kMetadata, 0});
+  Status status = co_await LeaveSettled();
+  if (status) status = co_await TryPlace(place);
+  if (!status) {
+    region.Free(place);
+    co_return status;
+  }
+  status = co_await PutAnchor(to);
+  if (!status) co_return Fail(status.error());
+  Superblock next = superblock;
+  next.anchor_offset = to;
+  status = co_await WriteSuperblock(std::move(next));
+  if (status) status = co_await ZeroAnchor(from);
+  if (!status) co_return Fail(status.error());
+  FreeMetadata({DiskChunk{from / chunk_bytes()}});
+  co_return status;
+}
+
+// A power cut while the anchor moved may have left one of ours at the other
+// candidate, where somebody might find it when the superblocks have moved on.
+Task<Status> MapStore::Impl::EraseStaleAnchor() {
+  if (!superblock.committed) co_return OkStatus();
+  for (const uint64_t offset : AnchorCandidates(superblock.disk.size_bytes)) {
+    if (offset == kNone || offset == superblock.anchor_offset) continue;
+    const DiskChunk chunk{offset / chunk_bytes()};
+    if (region.OccupantOf(chunk).use != ChunkUse::kFree) continue;
+    const auto found = co_await ReadAnchor(device, offset);
+    if (!found || found->migration_id != superblock.migration_id) continue;
+    if (Status s = co_await ZeroAnchor(offset); !s) co_return s;
+  }
+  co_return OkStatus();
 }
 
 Task<Status> MapStore::Impl::EraseOldSuperblock() {

@@ -143,24 +143,11 @@ Status MapStore::Impl::ClaimImage() {
 }
 
 Status MapStore::Impl::ClaimMetadata() {
-  std::vector<DiskChunk> chunks(superblock.superblock_chunks.begin(),
-                                superblock.superblock_chunks.end());
-  const auto add = [&chunks](const std::vector<DiskChunk>& more) {
-    chunks.insert(chunks.end(), more.begin(), more.end());
-  };
-  add(checkpoint_chunks);
-  add(manifest_chunks);
-  for (const JournalPlace& journal : journals) add(journal.chunks);
-  if (superblock.anchor_offset != kNone) {
-    if (superblock.anchor_offset % kAnchorBytes != 0) {
-      return Corrupt("the anchor is between blocks");
-    }
-    chunks.push_back(DiskChunk{superblock.anchor_offset / chunk_bytes()});
+  if (superblock.anchor_offset != kNone &&
+      superblock.anchor_offset % kAnchorBytes != 0) {
+    return Corrupt("the anchor is between blocks");
   }
-  if (superblock.old_superblock_chunk.value != kNone) {
-    chunks.push_back(superblock.old_superblock_chunk);
-  }
-  for (const DiskChunk chunk : chunks) {
+  for (const DiskChunk chunk : LiveMetadata()) {
     Status s = Claim(chunk, {ChunkUse::kMetadata, 0}, "metadata");
     if (!s) return s;
   }
@@ -259,6 +246,7 @@ Task<Status> MapStore::Impl::FinishOpen() {
   }
   if (status && superblock.anchor_offset != kNone) {
     status = co_await MendAnchor();
+    if (status) status = co_await EraseStaleAnchor();
   }
   if (!status || journals.size() == 1) co_return status;
   // The checkpoint for the last journal was never finished, and its room is
@@ -266,6 +254,7 @@ Task<Status> MapStore::Impl::FinishOpen() {
   const uint64_t count =
       ChainChunksFor(CheckpointBytes(map, region.base().size()), chunk_bytes());
   if (region.plain_free_count() < count) co_return status;
+  if (Status s = co_await LeaveSettled(); !s) co_return s;
   Snapshot snapshot;
   snapshot.journal = journals.back().name;
   snapshot.sequence = writer.next_sequence();

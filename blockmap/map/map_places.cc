@@ -127,6 +127,7 @@ Task<Status> MapStore::Impl::PutAnchor(uint64_t offset) {
   anchor.target_table_id = superblock.target_table_id;
   anchor.previous_table_id = superblock.previous_table_id;
   anchor.superblock_chunks = superblock.superblock_chunks;
+  anchor.leaving = leaving;
   AlignedBuffer buffer(kSectorBytes);
   for (int i = 0; i < 2; ++i) {
     ++anchor.sequence;

@@ -253,6 +253,10 @@ Task<Status> MapStore::UpdateSuperblock(
   return impl_->UpdateSuperblock(change);
 }
 Task<Status> MapStore::GiveUpSource() { return impl_->GiveUpSource(); }
+void MapStore::NoteZeroed(DiskChunk chunk) { impl_->region.NoteZeroed(chunk); }
+uint64_t MapStore::settled_count() const { return impl_->SettledCount(); }
+Task<Status> MapStore::Settle() { return impl_->Settle(); }
+Task<Status> MapStore::Leave() { return impl_->Leave(); }
 Task<Status> MapStore::Checkpoint() { return impl_->Checkpoint(); }
 Task<Status> MapStore::WriteAnchor(uint64_t offset) {
   return impl_->WriteAnchor(offset);

@@ -150,6 +150,25 @@ class MapStore {
   // way nothing has changed. REQUIRES: nothing is relocated from the call on.
   Task<Status> GiveUpSource();
 
+  // What a caller has found zero, or made so: the free chunk at the home of an
+  // image chunk that is zero.  Forgotten when somebody gets it.
+  void NoteZeroed(DiskChunk chunk);
+
+  // After GiveUpSource, when every image chunk is at home and whole, or zero
+  // and its home noted zero: phase kSettled, durably.  It goes back to
+  // kCommitted by itself, before metadata takes another place.  kUnavailable:
+  // it is not so yet; nothing has changed.
+  Task<Status> Settle();
+
+  // How many image chunks are so.
+  uint64_t settled_count() const;
+
+  // Settled: zero everything of ours on the disk, the anchor last, as one step
+  // (map_leave.h).  After OK the raw disk is the image, and nothing can be
+  // changed any more; nor after an error, but for kUnavailable (not settled).
+  // REQUIRES: nobody uses the map or reads or writes the disk meanwhile.
+  Task<Status> Leave();
+
   // Commit, then write the anchor at `offset`.  Its chunk must be free or
   // allocated, and is metadata from now on.
   Task<Status> WriteAnchor(uint64_t offset);

@@ -23,6 +23,7 @@
 //   map_places.cc  superblocks and anchor
 //   map_move.cc    metadata that has to make room
 //   map_give_up.cc  the source's space becomes ours
+//   map_settle.cc  everything is at home, and nothing of ours is left
 //   map_create.cc  a new map on the disk
 //   map_open.cc    a map from the disk
 //   map_kept.cc    and what a dead predecessor had not made durable
@@ -173,6 +174,8 @@ class MapStore::Impl {
   // REQUIRES: `superblock_mutex` is held.
   Task<Status> MoveManifest();
   Task<Status> MoveSuperblock(DiskChunk from);
+  Task<Status> MoveAnchor();
+  Task<Status> EraseStaleAnchor();
   Task<Status> EraseOldSuperblock();
 
   // --- The source is given up (map_give_up.cc) ---
@@ -180,6 +183,17 @@ class MapStore::Impl {
   void NoteGivenUp(Superblock& next) const;
   // In memory, once the disk says so.
   void ForgetSource();
+
+  // --- Settled, and gone (map_settle.cc) ---
+  Task<Status> Settle();
+  Status CheckSettled() const;
+  uint64_t SettledCount() const;
+  Task<Status> LeaveSettled();
+  Task<Status> Leave();
+  // Live ones and the anchor's.
+  std::vector<DiskChunk> LiveMetadata() const;
+  // What becomes zero besides superblock chunks and anchor.
+  std::vector<ByteExtent> Leftovers() const;
 
   // --- Create (map_create.cc) ---
   Status TakeFirstPlaces(const CreateOptions& options);
@@ -215,6 +229,7 @@ class MapStore::Impl {
   Region region;
   const bool read_only;
   std::optional<Error> failure;
+  bool leaving = false;  // what the anchor says
 
   RecordBatch pending;
   std::unique_ptr<KeptChanges> kept;  // what is in `pending` and under way

@@ -173,12 +173,20 @@ void Region::SetOccupant(DiskChunk chunk, Occupant occupant) {
   const bool was_free = PackedAt(chunk) == 0;
   const uint64_t packed = Pack(occupant);
   const bool is_free = packed == 0;
-  if (was_free && !is_free) free_[ClassOf(chunk)].Remove(chunk.value);
+  if (was_free && !is_free) {
+    free_[ClassOf(chunk)].Remove(chunk.value);
+    if (zeroed_.Contains(chunk.value)) zeroed_.Remove(chunk.value);
+  }
   if (!was_free && is_free) free_[ClassOf(chunk)].Add({chunk.value, 1});
   SetPacked(chunk, packed);
 }
 
 void Region::Free(DiskChunk chunk) { SetOccupant(chunk, {ChunkUse::kFree}); }
+
+void Region::NoteZeroed(DiskChunk chunk) {
+  assert(IsFree(chunk) && IsOurs(chunk));
+  if (!zeroed_.Contains(chunk.value)) zeroed_.Add({chunk.value, 1});
+}
 
 void Region::Join(DiskChunk chunk) {
   assert(!IsOurs(chunk));

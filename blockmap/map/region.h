@@ -83,6 +83,11 @@ class Region {
   bool AllocateAt(DiskChunk chunk);
   void SetOccupant(DiskChunk chunk, Occupant occupant);  // REQUIRES: ours
   void Free(DiskChunk chunk);                            // REQUIRES: ours
+  // A free chunk is all zero on the disk; remembered until somebody gets it.
+  // REQUIRES: it is free.
+  void NoteZeroed(DiskChunk chunk);
+  bool IsZeroed(DiskChunk chunk) const { return zeroed_.Contains(chunk.value); }
+  uint64_t zeroed_count() const { return zeroed_.count(); }
   // The whole disk, of so many chunks, is ours: what has joined is so for good,
   // and what is nobody's is free.
   void TakeWholeDisk(uint64_t chunk_count);
@@ -131,6 +136,7 @@ class Region {
   uint64_t reserve_count_ = 0;
   std::optional<DiskChunk> short_chunk_;
   std::array<ExtentSet, kClassCount> free_;
+  ExtentSet zeroed_;
   std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;
 };
 

@@ -73,6 +73,9 @@ struct Anchor {
   SuperblockChunks superblock_chunks{};
   // What it was before the target changed it, or still is; zeroes: nothing.
   TableId previous_table_id{};
+  // Everything of the image is at home, and the metadata is being zeroed
+  // (map_leave.h).
+  bool leaving = false;
 };
 
 // Byte offsets of the two candidates on a disk; A, then B.

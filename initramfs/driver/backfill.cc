@@ -31,10 +31,9 @@ Backfill::Backfill(Executor& executor, StreamEngine& engine, MapStore& store,
       engine_(engine),
       store_(store),
       options_(options),
-      limit_(options.bytes_per_second),
-      yield_(
-          executor, [&engine] { return engine.disk_in_use(); }, options.yield) {
-}
+      pacer_(
+          executor, [&engine] { return engine.disk_in_use(); }, options.yield,
+          options.bytes_per_second) {}
 
 void Backfill::Start() {
   MakeOrder();
@@ -91,7 +90,7 @@ void Backfill::LookWhetherQuiet() {
 
 Task<void> Backfill::Stop() {
   stopped_ = true;
-  yield_.Stop();
+  pacer_.Stop();
   if (!resumed_->is_set()) resumed_->Set();
   co_await declaring_.Ended();
 }
@@ -173,14 +172,7 @@ Task<void> Backfill::Worker(Event& all_done, uint32_t& running) {
 
 Task<void> Backfill::WaitForTurn(uint64_t bytes) {
   while (state_ == State::kPaused && !stopped_) co_await *resumed_;
-  co_await yield_.Turn();
-  if (limit_ == 0) co_return;
-  const auto cost = std::chrono::nanoseconds(static_cast<int64_t>(
-      static_cast<double>(bytes) * 1e9 / static_cast<double>(limit_)));
-  const Executor::Duration now = executor_.Now();
-  const Executor::Duration start = std::max(now, rate_free_at_);
-  rate_free_at_ = start + cost;
-  if (start > now) co_await executor_.Sleep(start - now);
+  co_await pacer_.Turn(bytes);
 }
 
 Task<Status> Backfill::AuditBootSet() {

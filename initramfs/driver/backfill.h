@@ -8,8 +8,8 @@
 
 #include "blockmap/base/executor.h"
 #include "blockmap/base/task.h"
-#include "initramfs/driver/disk_yield.h"
 #include "initramfs/driver/engine.h"
+#include "initramfs/driver/pacer.h"
 
 namespace bootstream {
 
@@ -47,13 +47,17 @@ class Backfill {
   void ResumeWhenQuiet();
   // There is room again, should there have been none.
   void GoOnWithRoom();
-  void SetLimit(uint64_t bytes_per_second) { limit_ = bytes_per_second; }
+  void SetLimit(uint64_t bytes_per_second) {
+    pacer_.SetLimit(bytes_per_second);
+  }
   // Take up no new chunk, and wait until nothing but downloads is under way;
   // for the end of the program.
   Task<void> Stop();
 
   State state() const { return state_; }
-  uint64_t limit_bytes_per_second() const { return limit_; }
+  uint64_t limit_bytes_per_second() const {
+    return pacer_.limit_bytes_per_second();
+  }
   const std::string& failure() const { return failure_; }
   // Set when the image is complete and that is durable.
   Event& completed() { return completed_; }
@@ -76,11 +80,9 @@ class Backfill {
   State state_ = State::kPaused;
   bool stopped_ = false;
   bool waits_for_quiet_ = false;
-  uint64_t limit_;
-  DiskYield yield_;
+  Pacer pacer_;
   std::unique_ptr<Event> resumed_ = std::make_unique<Event>();
   Executor::Duration begins_at_{0};
-  Executor::Duration rate_free_at_{0};
   std::vector<ImageChunk> order_;
   size_t next_ = 0;
   UnderWay declaring_;

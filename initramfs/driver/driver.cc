@@ -16,6 +16,7 @@
 #include "blockmap/disk/disk_serial.h"
 #include "blockmap/disk/find_migration.h"
 #include "blockmap/image/image_facts.h"
+#include "blockmap/map/map_leave.h"
 #include "initramfs/driver/kept_backfill.h"
 #include "initramfs/frontend/fuse_frontend.h"
 #include "initramfs/frontend/nbd_frontend.h"
@@ -28,6 +29,7 @@ namespace {
 using nlohmann::json;
 
 constexpr auto kSecond = std::chrono::seconds(1);
+constexpr auto kLookWhetherSettled = std::chrono::milliseconds(50);
 constexpr uint64_t kKeyBytesMax = uint64_t{64} << 10;
 
 // Names in the keeper's store (keeper.md).
@@ -103,6 +105,12 @@ Task<Status> StreamDriver::OpenMap(UniqueFd disk) {
   if (!found) co_return found.error();
   for (const std::string& warning : found->warnings) {
     std::cerr << "streamd: " << options_.disk << ": " << warning << "\n";
+  }
+  if (found->leaving && !options_.read_only) {
+    auto finished =
+        FinishLeaving(*device_, found->leaving->offset, found->leaving->anchor);
+    if (auto s = co_await finished; !s) co_return s;
+    found->leaving.reset();
   }
   if (auto known = WithoutDoubt(*found); !known) co_return known.error();
   if (!found->superblock) {
@@ -284,6 +292,9 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
   checker_ = std::make_unique<Checker>(loop_, *engine_);
   prefetch_ = std::make_unique<Prefetch>(*engine_, options_.prefetch);
   MakeBackfill();
+  settler_ = std::make_unique<Settler>(
+      loop_, *engine_, *store_,
+      Settler::Options{.yield = options_.backfill.yield});
   health_ =
       std::make_unique<BootHealth>(loop_, *store_, *engine_, options_.health);
   if (auto s = StartControl(); !s) co_return s.error();
@@ -292,6 +303,7 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
   if (!options_.read_only) {
     prefetch_->Start();
     backfill_->Start();
+    settler_->Start();
     health_->Start();
   }
   co_return device;
@@ -344,12 +356,14 @@ Task<Status> StreamDriver::Stop() {
   stopped_ = true;
   if (prefetch_) prefetch_->Stop();
   if (backfill_) co_await backfill_->Stop();
+  if (settler_) co_await settler_->Stop();
   if (health_) co_await health_->Stop();
   if (checker_) checker_->Stop();
   // Whoever waits for the network is told that there will be no answer.
   final_source_ = source_->statistics();
   source_.reset();
-  const Status status = co_await engine_->Drain();
+  Status status = co_await engine_->Drain();
+  if (status && settled() && !options_.read_only) status = co_await Leave();
   if (status_file_) (void)status_file_->Replace(JsonLine(Report()));
   co_return status;
 }
@@ -357,8 +371,9 @@ Task<Status> StreamDriver::Stop() {
 json StreamDriver::Report() const {
   json report = StatusReport(identity_, *engine_,
                              source_ ? source_->statistics() : final_source_,
-                             *backfill_, health_.get());
+                             *backfill_, *settler_, health_.get());
   report["check"] = checker_->Report();
+  if (left_) report["phase"] = "detached";
   return report;
 }
 
@@ -392,11 +407,11 @@ Task<json> StreamDriver::Handle(json request) {
   if (command == "rollback") co_return co_await WishRollback();
   if (command == "commit") co_return co_await CommitMigration();
   if (command == "healthy") co_return co_await ReportHealthy();
-  if (command == "wait" && request.value("for", json()) == "complete") {
-    if (store_->superblock().phase < Phase::kComplete) {
-      co_await backfill_->completed();
-    }
-    co_return json::object();
+  if (command == "wait") {
+    const json what = request.value("for", json());
+    std::string state;
+    if (what.is_string()) state = what;
+    co_return co_await WaitFor(std::move(state));
   }
   co_return ControlError("unknown command '" + command + "'");
 }
@@ -428,7 +443,9 @@ json StreamDriver::SteerBackfill(const json& request) {
   const json rate = request.value("bytes_per_second", json());
   if (action == "pause") {
     backfill_->Pause();
+    settler_->Pause();
   } else if (action == "resume") {
+    settler_->Resume();
     if (request.value("when", json()) == "quiet") {
       backfill_->ResumeWhenQuiet();
     } else {
@@ -436,11 +453,50 @@ json StreamDriver::SteerBackfill(const json& request) {
     }
   } else if (action == "limit" && rate.is_number_unsigned()) {
     backfill_->SetLimit(rate.get<uint64_t>());
+    settler_->SetLimit(rate.get<uint64_t>());
   } else {
     return ControlError("backfill: say pause, resume or limit with a number");
   }
   KeepBackfillState();
   return json::object();
+}
+
+// `detached` has no answer from us: the connection ends with the driver.
+Task<json> StreamDriver::WaitFor(std::string what) {
+  if (what == "complete") {
+    if (store_->superblock().phase < Phase::kComplete) {
+      co_await backfill_->completed();
+    }
+    co_return json::object();
+  }
+  if (what != "settled" && what != "detached") {
+    co_return ControlError("wait: for complete, settled or detached");
+  }
+  if (!store_->superblock().committed) {
+    co_return ControlError(
+        "the old system is kept: nothing settles before streamctl commit");
+  }
+  while (!stopped_ && (what == "detached" || !settled())) {
+    co_await loop_.Sleep(kLookWhetherSettled);
+  }
+  if (!settled()) co_return ControlError("the driver ends");
+  co_return json::object();
+}
+
+bool StreamDriver::settled() const {
+  return store_->superblock().phase == Phase::kSettled;
+}
+
+Task<Status> StreamDriver::Leave() {
+  if (!settled()) {
+    co_return Error{ErrorCode::kRefused,
+                    "the migration on " + options_.disk + " is '" +
+                        std::string(PhaseName(store_->superblock().phase)) +
+                        "': nothing leaves before everything has settled"};
+  }
+  const Status status = co_await store_->Leave();
+  left_ = status.has_value();
+  co_return status;
 }
 
 Task<json> StreamDriver::ReportHealthy() {

@@ -16,6 +16,7 @@
 #include "initramfs/driver/engine.h"
 #include "initramfs/driver/health.h"
 #include "initramfs/driver/prefetch.h"
+#include "initramfs/driver/settler.h"
 #include "initramfs/driver/status_file.h"
 #include "initramfs/driver/status_report.h"
 #include "initramfs/frontend/frontend.h"
@@ -63,8 +64,14 @@ class StreamDriver {
   // Serve.  The path of the socket or block device.  `resumed`: a worker before
   // us has served it already.
   Task<Result<std::string>> Start(bool resumed);
-  // Stop serving and commit.  kRefused: the device is in use; goes on serving.
+  // Stop serving and commit; one that has settled leaves the disk.  kRefused:
+  // the device is in use; goes on serving.
   Task<Status> Stop();
+  // Whether everything is at home.
+  bool settled() const;
+  // Settled: take everything of ours off the disk, durably (MapStore::Leave).
+  // REQUIRES: nobody reads or writes meanwhile.
+  Task<Status> Leave();
 
  private:
   StreamDriver(IoLoop& loop, DriverOptions options, FdStore& kept)
@@ -87,6 +94,7 @@ class StreamDriver {
   nlohmann::json Trace() const;
   nlohmann::json StartCheck(const nlohmann::json& request);
   nlohmann::json SteerBackfill(const nlohmann::json& request);
+  Task<nlohmann::json> WaitFor(std::string what);
   Task<nlohmann::json> WishRollback();
   Task<nlohmann::json> CommitMigration();
   Task<nlohmann::json> ReportHealthy();
@@ -105,6 +113,7 @@ class StreamDriver {
   std::unique_ptr<StreamEngine> engine_;
   std::unique_ptr<Prefetch> prefetch_;
   std::unique_ptr<Backfill> backfill_;
+  std::unique_ptr<Settler> settler_;
   std::unique_ptr<BootHealth> health_;
   std::unique_ptr<Checker> checker_;
   std::unique_ptr<Frontend> frontend_;
@@ -113,6 +122,7 @@ class StreamDriver {
   FetchStatistics final_source_;  // after Stop
   bool warned_of_dates_ = false;
   bool stopped_ = false;
+  bool left_ = false;
 };
 
 }  // namespace bootstream

@@ -110,6 +110,15 @@ class StreamEngine final : public BlockService {
 
   // The source's space is the target's from now on, durably (MapStore).
   Task<Status> GiveUpSource();
+  // From now on writes go home, as those to pinned chunks always have, and what
+  // becomes zero is zero on the disk too.
+  void GoHome() { going_home_ = true; }
+  // Whether `chunk` is whole and at home, or zero and its home known to be, or
+  // zero where metadata lies.
+  bool IsSettled(ImageChunk chunk) const;
+  // Make it so.  kUnavailable: not now (it is not all there, or its home is
+  // changing hands).  Of use after GoHome only.
+  Task<Status> SettleChunk(ImageChunk chunk);
 
   // Commit what is pending and wait until nothing is under way: no download, no
   // audit, check or commit of our own.  Requests of others are theirs to end.
@@ -193,7 +202,15 @@ class StreamEngine final : public BlockService {
   Task<bool> EvictOne();
   bool HasRoom() const;
 
+  // settle_chunk.cc
+  Task<Status> FillHome(ImageChunk chunk, ChunkState state);
+  Task<Status> ZeroHome(ImageChunk chunk);
+  bool IsZeroAtHome(ImageChunk chunk) const;
+
   // write_path.cc
+  bool GoesHome(ImageChunk chunk) const {
+    return going_home_ || manifest_->IsPinned(chunk);
+  }
   Task<Status> WritePieces(uint64_t offset, std::span<const std::byte> data,
                            bool fua);
   Task<Status> WritePiece(Piece piece, std::span<const std::byte> data);
@@ -234,6 +251,7 @@ class StreamEngine final : public BlockService {
   uint64_t unstored_bytes_ = 0;
   ReadAhead read_ahead_;
   bool guesses_off_ = false;
+  bool going_home_ = false;
   FirstReads first_reads_;
   ImageChunk evict_cursor_;
   AsyncSharedMutex table_mutex_;   // writes to the first sectors

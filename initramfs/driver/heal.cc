@@ -110,7 +110,8 @@ void StreamEngine::Quarantine(DiskChunk place) {
 // so while a chunk is missing.
 Task<Status> StreamEngine::ReopenPhase(ImageChunk chunk) {
   const Superblock& now = store_.superblock();
-  const bool complete = now.phase == CompletePhase(now);
+  const bool complete =
+      now.phase == CompletePhase(now) || now.phase == Phase::kSettled;
   if (complete || !reopened_.empty()) reopened_.insert(chunk);
   if (!complete) co_return OkStatus();
   co_return co_await store_.UpdateSuperblock(

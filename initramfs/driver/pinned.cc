@@ -2,7 +2,8 @@
 #include "initramfs/driver/engine.h"
 
 // What is written to a pinned chunk goes home, because firmware and boot loader
-// read the raw disk: whoever lies there is moved first.
+// read the raw disk; when everything settles, each chunk does.  Whoever lies
+// there is moved first.
 
 namespace bootstream {
 
@@ -47,7 +48,7 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
         store_.Release(home);
         co_return s;
       }
-    } else if (state.location.is_zero()) {
+    } else if (MissingBlocks(chunk, state) == 0) {  // zero
       if (auto s = co_await FillZeroes(home, chunk); !s) {
         store_.Release(home);
         co_return s;

@@ -84,9 +84,10 @@ json EngineReport(const EngineStatistics& engine) {
 
 json StatusReport(const DriverIdentity& identity, const StreamEngine& engine,
                   const FetchStatistics& source, const Backfill& backfill,
-                  const BootHealth* health) {
+                  const Settler& settler, const BootHealth* health) {
   const Manifest& manifest = engine.manifest();
   const Superblock& superblock = engine.store().superblock();
+  const Settler::Progress settling = settler.progress();
   return {
       {"phase", PhaseName(superblock.phase)},
       {"committed", superblock.committed},
@@ -108,6 +109,11 @@ json StatusReport(const DriverIdentity& identity, const StreamEngine& engine,
        {{"state", BackfillStateName(backfill.state())},
         {"bytes_per_second", backfill.limit_bytes_per_second()},
         {"failure", backfill.failure()}}},
+      {"settle",
+       {{"state", SettlerStateName(settler.state())},
+        {"chunks", settling.chunks},
+        {"settled", settling.settled},
+        {"failure", settler.failure()}}},
       {"source", SourceReport(source)},
       {"engine", EngineReport(engine.statistics())},
       {"boots", superblock.boots_total},

@@ -7,6 +7,7 @@
 #include "initramfs/driver/backfill.h"
 #include "initramfs/driver/engine.h"
 #include "initramfs/driver/health.h"
+#include "initramfs/driver/settler.h"
 
 namespace bootstream {
 
@@ -23,7 +24,8 @@ struct DriverIdentity {
 nlohmann::json StatusReport(const DriverIdentity& identity,
                             const StreamEngine& engine,
                             const FetchStatistics& source,
-                            const Backfill& backfill, const BootHealth* health);
+                            const Backfill& backfill, const Settler& settler,
+                            const BootHealth* health);
 
 // [[offset, size], ...]: bytes of the image that may differ from it.
 nlohmann::json DirtyExtents(const StreamEngine& engine);

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <iostream>
@@ -19,6 +20,7 @@ using nlohmann::json;
 
 struct Options {
   std::string control = "/run/bootstream/control";
+  std::string status_file = "/run/bootstream/status.json";
   bool as_json = false;
   bool watch = false;
   bool yes = false;
@@ -48,7 +50,44 @@ std::string Amount(double bytes) {
   return text;
 }
 
-void PrintStatus(const json& status) {
+// How many chunks a second come home, by looking again and again.
+class Rate {
+ public:
+  // Seconds until `left` more have come; nullopt: it cannot be told yet.
+  std::optional<double> SecondsFor(double done, double left) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!begun_) {
+      begun_ = now;
+      first_ = done;
+      return std::nullopt;
+    }
+    const std::chrono::duration<double> passed = now - *begun_;
+    if (done <= first_ || passed.count() < 2) return std::nullopt;
+    return left / ((done - first_) / passed.count());
+  }
+
+ private:
+  std::optional<std::chrono::steady_clock::time_point> begun_;
+  double first_ = 0;
+};
+
+void PrintSettling(const json& settle, Rate& rate) {
+  const std::string state = settle.at("state");
+  if (state == "none") return;
+  const auto all = settle.at("chunks").get<double>();
+  const auto done = settle.at("settled").get<double>();
+  std::printf("settling   %s, %.1f %% at home", state.c_str(),
+              all == 0 ? 100 : done / all * 100);
+  const auto seconds = rate.SecondsFor(done, all - done);
+  if (state == "running" && seconds) {
+    std::printf(", %.0f minutes left", std::ceil(*seconds / 60));
+  }
+  std::printf("\n");
+  const std::string failure = settle.at("failure");
+  if (!failure.empty()) std::printf("trouble    %s\n", failure.c_str());
+}
+
+void PrintStatus(const json& status, Rate& rate) {
   const json& image = status.at("image");
   const json& chunks = status.at("chunks");
   const json& source = status.at("source");
@@ -92,11 +131,13 @@ void PrintStatus(const json& status) {
         "log has the places\n",
         status.at("engine").at("io_errors").get<double>());
   }
+  PrintSettling(status.at("settle"), rate);
   const std::string failure = status.at("backfill").at("failure");
   if (!failure.empty()) std::printf("trouble    %s\n", failure.c_str());
 }
 
 int Status(ControlClient& client, const Options& options) {
+  Rate rate;
   for (;;) {
     auto status = client.Ask({{"command", "status"}});
     if (!status) return Fail(status.error());
@@ -108,7 +149,7 @@ int Status(ControlClient& client, const Options& options) {
         std::printf("\033[H\033[2J");
       }
       try {
-        PrintStatus(*status);
+        PrintStatus(*status, rate);
       } catch (const json::exception&) {
         return Fail(Error{ErrorCode::kUnsupported,
                           "the driver's status is not what this streamctl "
@@ -204,6 +245,26 @@ int Commit(ControlClient& client, const Options& options) {
                     : "The old system is given up.")
             << std::endl;
   return 0;
+}
+
+// The driver's last word, when it has ended.
+bool HasDetached(const std::string& status_file) {
+  const auto file = ReadWholeFile(status_file, uint64_t{1} << 24);
+  if (!file) return false;
+  const auto* text = reinterpret_cast<const char*>(file->data());
+  const json status = json::parse(text, text + file->size(), nullptr, false);
+  return status.is_object() && status.value("phase", json()) == "detached";
+}
+
+int Wait(ControlClient& client, const Options& options) {
+  const auto reply =
+      client.Ask({{"command", "wait"}, {"for", options.wait_for}});
+  if (reply) return 0;
+  if (options.wait_for == "detached" && reply.error().code == ErrorCode::kIo &&
+      HasDetached(options.status_file)) {
+    return 0;
+  }
+  return Fail(reply.error());
 }
 
 void PrintCheck(const json& check) {
@@ -337,9 +398,14 @@ int Main(int argc, char** argv) {
   limit->add_option("RATE", options.rate, "500K, 20M, 1G; 0: no limit")
       ->required();
   auto* wait = app.add_subcommand("wait", "Return when it is so");
-  wait->add_option("STATE", options.wait_for, "complete")
+  wait->add_option("STATE", options.wait_for,
+                   "complete: everything is on the disk; settled: and in its "
+                   "place; detached: and the driver is gone")
       ->required()
-      ->check(CLI::IsMember({"complete"}));
+      ->check(CLI::IsMember({"complete", "settled", "detached"}));
+  wait->add_option("--status-file", options.status_file,
+                   "The driver's last word is here")
+      ->capture_default_str();
   auto* dirty =
       app.add_subcommand("dirty",
                          "Bytes of the image that may differ from it, as JSON "
@@ -379,11 +445,14 @@ int Main(int argc, char** argv) {
   }
 
   auto client = ControlClient::Connect(options.control);
-  if (!client) return Fail(client.error());
-  if (*status) return Status(*client, options);
-  if (*wait) {
-    return Simple(*client, {{"command", "wait"}, {"for", options.wait_for}});
+  if (!client) {
+    // It may have gone before we came.
+    const bool gone = *wait && options.wait_for == "detached" &&
+                      HasDetached(options.status_file);
+    return gone ? 0 : Fail(client.error());
   }
+  if (*status) return Status(*client, options);
+  if (*wait) return Wait(*client, options);
   if (*dirty) return PrintDirty(*client);
   if (*trace) return Trace(*client, options);
   if (*healthy) return Simple(*client, {{"command", "healthy"}});

@@ -64,7 +64,7 @@ Task<Status> StreamEngine::WritePiece(Piece piece,
     const bool settled =
         state.location.on_disk() && (touched & ~state.valid) == 0 &&
         (touched & ~state.dirty) == 0 && SectorAligned(piece.begin, data) &&
-        (!manifest_->IsPinned(piece.chunk) ||
+        (!GoesHome(piece.chunk) ||
          state.location == Location::At(HomeOf(piece.chunk)));
     if (settled) {
       co_return co_await WriteDisk(
@@ -76,15 +76,23 @@ Task<Status> StreamEngine::WritePiece(Piece piece,
 
 Task<Status> StreamEngine::WriteExclusive(Piece piece,
                                           std::span<const std::byte> data) {
+  // A home that cannot be had is no reason to refuse what may lie elsewhere.
+  bool stays_away = false;
   for (;;) {
     const bool pinned = manifest_->IsPinned(piece.chunk);
+    const bool goes_home = pinned || (going_home_ && !stays_away);
     const Location home = Location::At(HomeOf(piece.chunk));
-    if (pinned && store_.map().Get(piece.chunk).location != home) {
-      if (auto s = co_await MakeHome(piece.chunk); !s) co_return s;
+    if (goes_home && store_.map().Get(piece.chunk).location != home) {
+      const Status s = co_await MakeHome(piece.chunk);
+      if (!s && pinned) co_return s;
+      if (!s) {
+        stays_away = true;
+        continue;
+      }
     }
     ChunkLocks::Guard guard = co_await locks_.Exclusive(piece.chunk);
     ChunkState state = store_.map().Get(piece.chunk);
-    if (pinned && state.location != home) continue;
+    if (goes_home && state.location != home) continue;
     const uint64_t edges = BlocksOf(piece) & ~CoveredBlocksOf(piece);
     if ((edges & MissingBlocks(piece.chunk, state)) != 0 &&
         store_.patch_room_bytes() < kPatchRoomLowBytes) {
@@ -206,9 +214,10 @@ Task<Status> StreamEngine::FillZeroes(DiskChunk place, ImageChunk chunk) {
 Task<Status> StreamEngine::ZeroPiece(Piece piece) {
   const bool whole =
       piece.begin == 0 && piece.end == grid_.bytes_of(piece.chunk.value);
-  if (whole && !manifest_->IsPinned(piece.chunk)) {
+  if (whole && !GoesHome(piece.chunk)) {
     co_return co_await ForgetContent(piece.chunk);
   }
+  if (going_home_ && IsZeroAtHome(piece.chunk)) co_return OkStatus();
   const AlignedBuffer zeroes(piece.end - piece.begin);
   co_return co_await WriteAnywhere(piece, zeroes.span());
 }
