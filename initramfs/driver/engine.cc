@@ -146,7 +146,7 @@ Task<Status> StreamEngine::Discard(uint64_t offset, uint64_t size) {
   ForEachPiece(offset, size, [&](Piece piece, uint64_t) {
     const bool whole =
         piece.begin == 0 && piece.end == grid_.bytes_of(piece.chunk.value);
-    if (whole && !GoesHome(piece.chunk)) {
+    if (whole && !goes_home(piece.chunk)) {
       pieces.push_back(ForgetContent(piece.chunk));
     }
   });

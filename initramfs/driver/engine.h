@@ -113,6 +113,9 @@ class StreamEngine final : public BlockService {
   // From now on writes go home, as those to pinned chunks always have, and what
   // becomes zero is zero on the disk too.
   void GoHome() { going_home_ = true; }
+  bool goes_home(ImageChunk chunk) const {
+    return going_home_ || manifest_->IsPinned(chunk);
+  }
   // Whether `chunk` is whole and at home, or zero and its home known to be, or
   // zero where metadata lies.
   bool IsSettled(ImageChunk chunk) const;
@@ -208,9 +211,6 @@ class StreamEngine final : public BlockService {
   bool IsZeroAtHome(ImageChunk chunk) const;
 
   // write_path.cc
-  bool GoesHome(ImageChunk chunk) const {
-    return going_home_ || manifest_->IsPinned(chunk);
-  }
   Task<Status> WritePieces(uint64_t offset, std::span<const std::byte> data,
                            bool fua);
   Task<Status> WritePiece(Piece piece, std::span<const std::byte> data);

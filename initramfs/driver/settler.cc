@@ -5,7 +5,7 @@
 namespace bootstream {
 namespace {
 
-constexpr auto kLookAgain = std::chrono::seconds(1);
+constexpr auto kLookAgain = std::chrono::milliseconds(100);
 constexpr auto kLookWhetherPaused = std::chrono::milliseconds(100);
 // Chunks that are settled already and are passed by in one turn.
 constexpr uint64_t kPassedByAtOnce = 4096;
@@ -57,6 +57,12 @@ Task<void> Settler::Stop() {
 
 Task<void> Settler::Run() {
   const auto mark = running_.Begin();
+  // What was written and never flushed may be on the disk, and not in the map.
+  if (store_.superblock().phase == Phase::kSettled) {
+    const Status s = co_await store_.UpdateSuperblock(
+        [](Superblock& block) { block.phase = Phase::kCommitted; });
+    if (!s) failure_ = s.error().message;
+  }
   while (!stopped_) {
     const Phase phase = store_.superblock().phase;
     if (phase >= Phase::kCommitted && phase <= Phase::kSettled) {
@@ -72,7 +78,7 @@ Task<void> Settler::Run() {
     }
     // In short steps, that nobody waits long for the end.
     for (int i = 0; i < 10 && !stopped_; ++i) {
-      co_await executor_.Sleep(kLookAgain / 10);
+      co_await executor_.Sleep(kLookAgain);
     }
   }
 }

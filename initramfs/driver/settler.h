@@ -15,7 +15,7 @@ namespace bootstream {
 
 // Brings everything home, behind the user's back, once the source is given up
 // and the image complete; then says so durably (Phase::kSettled), and looks
-// every second whether that is still so.  After a crash it begins again, and
+// every second whether that is still so.  After a start it begins again, and
 // what is at home or zero already costs a look.  One thread, the executor's.
 class Settler {
  public:

@@ -64,7 +64,7 @@ Task<Status> StreamEngine::WritePiece(Piece piece,
     const bool settled =
         state.location.on_disk() && (touched & ~state.valid) == 0 &&
         (touched & ~state.dirty) == 0 && SectorAligned(piece.begin, data) &&
-        (!GoesHome(piece.chunk) ||
+        (!goes_home(piece.chunk) ||
          state.location == Location::At(HomeOf(piece.chunk)));
     if (settled) {
       co_return co_await WriteDisk(
@@ -214,7 +214,7 @@ Task<Status> StreamEngine::FillZeroes(DiskChunk place, ImageChunk chunk) {
 Task<Status> StreamEngine::ZeroPiece(Piece piece) {
   const bool whole =
       piece.begin == 0 && piece.end == grid_.bytes_of(piece.chunk.value);
-  if (whole && !GoesHome(piece.chunk)) {
+  if (whole && !goes_home(piece.chunk)) {
     co_return co_await ForgetContent(piece.chunk);
   }
   if (going_home_ && IsZeroAtHome(piece.chunk)) co_return OkStatus();

@@ -216,11 +216,12 @@ Task<void> StreamClient::Zero(Range range, bool fua) {
   model_.EndWrite(ticket, device_.clock(), fua && status.has_value());
 }
 
-// A whole chunk: zero afterwards, but for pinned ones, which stay as they are.
+// A whole chunk: zero afterwards, but for those that stay as they are: pinned
+// ones, and all when everything settles.
 Task<void> StreamClient::Discard(Range range) {
   const ImageChunk chunk{range.offset / kChunk};
   uint64_t ticket = 0;
-  const bool acts = !session_.engine().manifest().IsPinned(chunk);
+  const bool acts = !session_.engine().goes_home(chunk);
   if (acts) {
     const std::vector<std::byte> zeroes(range.size);
     ticket = model_.BeginWrite(device_.clock(), range.offset, zeroes);

@@ -1,5 +1,6 @@
 #include "tests/crash/stream_phases.h"
 
+#include "tests/crash/settle_workload.h"
 #include "tests/crash/stream_workload.h"
 
 namespace bootstream {
@@ -59,11 +60,22 @@ std::vector<PhaseOfLife> StreamPhases(uint64_t operations) {
   const auto commit = [gives_up](uint64_t seed) {
     return Make({{6, 2}, {40, 30}}, 1, gives_up, seed);
   };
+  StreamClientOptions settles = usual.client;
+  settles.backfills = false;
+  settles.moves_metadata = true;
+  const auto settle = [settles](uint64_t seed) -> std::unique_ptr<Workload> {
+    SmallSceneOptions scene;
+    scene.region = {{6, 2}, {40, 30}};
+    scene.seed = seed;
+    return std::make_unique<SettleWorkload>(
+        std::make_shared<const Scene>(MakeSmallScene(scene)), settles, seed);
+  };
   return {
       {"stream", stream, {"read-throughs", "patches", "patches merged"}},
       {"stream-full", full, {"evictions"}},
       {"stream-pinned", pinned, {"moves home", "relocations"}},
       {"commit", commit, {"sources given up", "moves home"}},
+      {"settle", settle, {"left"}},
       {"metadata",
        metadata,
        {"journal switches", "superblock moves", "manifest moves"}},

@@ -12,7 +12,9 @@ namespace bootstream {
 //   stream-full    a region that cannot hold the image: evictions
 //   stream-pinned  mostly writes to pinned chunks, whose homes are the source's
 //   commit         the same in a small region, and the source is given up
-//   metadata       a short journal: checkpoints, moves of all metadata, anchor
+//   settle         everything comes home under a busy target, and the map
+//   leaves metadata       a short journal: checkpoints, moves of all metadata,
+//   anchor
 // Each round has a new scene.  `operations`: requests in a run.
 std::vector<PhaseOfLife> StreamPhases(uint64_t operations);
 
