@@ -363,7 +363,8 @@ Task<Status> StreamDriver::Stop() {
   final_source_ = source_->statistics();
   source_.reset();
   Status status = co_await engine_->Drain();
-  if (status && settled() && !options_.read_only) status = co_await Leave();
+  if (status && settled() && !left_ && !options_.read_only)
+    status = co_await Leave();
   if (status_file_) (void)status_file_->Replace(JsonLine(Report()));
   co_return status;
 }

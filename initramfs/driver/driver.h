@@ -69,6 +69,7 @@ class StreamDriver {
   Task<Status> Stop();
   // Whether everything is at home.
   bool settled() const;
+  bool left() const { return left_; }
   // Settled: take everything of ours off the disk, durably (MapStore::Leave).
   // REQUIRES: nobody reads or writes meanwhile.
   Task<Status> Leave();

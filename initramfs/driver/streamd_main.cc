@@ -1,11 +1,13 @@
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <iostream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -98,12 +100,18 @@ Result<UniqueFd> OpenForDriver(const Options& options) {
   return fd;
 }
 
+struct OpenedDisk {
+  UniqueFd disk;
+  UniqueFd proc;  // with a keeper: leads to the system's root from ours
+};
+
 // With a keeper: what all workers share stays with it, and we have our own.
-Result<UniqueFd> OpenDiskOnce(const Options& options, FdStore& kept) {
+Result<OpenedDisk> OpenDiskOnce(const Options& options, FdStore& kept) {
   UniqueFd disk = kept.Take("disk");
   if (!disk) {
     auto opened = OpenForDriver(options);
-    if (!opened || !kept.has_keeper()) return opened;
+    if (!opened) return opened.error();
+    if (!kept.has_keeper()) return OpenedDisk{std::move(*opened), UniqueFd()};
     disk = std::move(*opened);
     if (auto s = kept.Keep("disk", disk.get()); !s) return s.error();
   }
@@ -113,7 +121,9 @@ Result<UniqueFd> OpenDiskOnce(const Options& options, FdStore& kept) {
     if (!proc) return ErrnoError(errno, "/proc");
     if (auto s = kept.Keep("proc", proc.get()); !s) return s.error();
   }
-  return OpenForThisWorker(disk.get(), proc.get());
+  auto ours = OpenForThisWorker(disk.get(), proc.get());
+  if (!ours) return ours.error();
+  return OpenedDisk{std::move(*ours), std::move(proc)};
 }
 
 // Go to the root directory that outlives the initramfs.
@@ -131,20 +141,138 @@ Status ChangeRoot(const std::string& path, FdStore& kept) {
   return OkStatus();
 }
 
-// MapPartitions blocks while udev reads the device that this loop serves.
-Task<Status> MapPartitionsAside(IoLoop& loop, std::string disk,
-                                std::string device) {
+// From now on this thread sees the machine as its first process does: our own
+// root has neither /dev nor /sys.
+Status EnterSystemRoot(int proc) {
+  const UniqueFd root(
+      ::openat(proc, "1/root", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!root || ::unshare(CLONE_FS) != 0 || ::fchdir(root.get()) != 0 ||
+      ::chroot(".") != 0) {
+    return ErrnoError(errno, "enter the system's root");
+  }
+  return OkStatus();
+}
+
+// What blocks, perhaps while somebody waits for what this loop serves.
+using Blocking = std::function<Status()>;
+Task<Status> DoAside(IoLoop& loop, Blocking work) {
   Event done;
   Status status;
   std::thread worker([&] {
-    auto mapped = MapPartitions(disk, device);
-    if (!mapped) status = mapped.error();
+    status = work();
     loop.Post([&] { done.Set(); });
   });
   co_await done;
   worker.join();
   co_return status;
 }
+
+// A driver that has taken a disk over, and leaves it when everything settled.
+class Takeover {
+ public:
+  Takeover(IoLoop& loop, const Options& options, int proc)
+      : loop_(loop), options_(options), proc_(proc) {}
+  void set_device(std::string device) { device_ = std::move(device); }
+
+  Task<Status> Map() {
+    Blocking map = [this] {
+      const auto mapped = MapPartitions(options_.driver.disk, device_);
+      return mapped ? OkStatus() : Status(mapped.error());
+    };
+    co_return co_await DoAside(loop_, std::move(map));
+  }
+
+  // What a worker before us has begun.
+  Task<Status> EndSwapOfAnother(bool over_raw_disk) {
+    Blocking end = [this, over_raw_disk] {
+      return EndSwap(options_.driver.disk, device_, over_raw_disk);
+    };
+    co_return co_await InSystemRoot(std::move(end));
+  }
+
+  // When everything has settled, and until it has worked; then we are told to
+  // end.
+  Task<void> LeaveWhenSettled(StreamDriver& driver) {
+    while (!ended_) {
+      co_await loop_.Sleep(kLookWhetherSettled);
+      if (ended_ || !driver.settled()) continue;
+      const Status status = co_await Swap(driver);
+      if (status) {
+        ::kill(::getpid(), SIGTERM);
+        break;
+      }
+      if (status.error().code == ErrorCode::kUnavailable) continue;
+      std::cerr << "streamd: the driver stays: " << status.error().message
+                << std::endl;
+      for (int i = 0; i < kLooksBeforeNextTry && !ended_; ++i) {
+        co_await loop_.Sleep(kLookWhetherSettled);
+      }
+    }
+    left_off_.Set();
+  }
+  Task<void> Stop() {
+    ended_ = true;
+    co_await left_off_;
+  }
+
+  // The last: what we have made in the system.
+  Task<Status> GiveBack() {
+    Blocking give = [this] {
+      ::unlink(options_.driver.control.c_str());
+      return GiveDiskBack(options_.driver.disk, device_);
+    };
+    co_return co_await InSystemRoot(std::move(give));
+  }
+
+ private:
+  static constexpr auto kLookWhetherSettled = std::chrono::milliseconds(100);
+  static constexpr int kLooksBeforeNextTry = 300;
+
+  Task<Status> InSystemRoot(Blocking work) {
+    Blocking inside = [this, work = std::move(work)] {
+      if (!options_.root.empty()) {
+        if (auto s = EnterSystemRoot(proc_); !s) return s;
+      }
+      return work();
+    };
+    co_return co_await DoAside(loop_, std::move(inside));
+  }
+
+  // The partitions' devices get the raw disk, and the map leaves it, while
+  // nobody reads or writes.
+  Task<Status> Swap(StreamDriver& driver) {
+    std::optional<PartitionSwap> swap;
+    Blocking prepare = [&] {
+      auto prepared = PartitionSwap::Prepare(options_.driver.disk, device_);
+      if (!prepared) return Status(prepared.error());
+      swap.emplace(std::move(*prepared));
+      return OkStatus();
+    };
+    if (auto s = co_await InSystemRoot(std::move(prepare)); !s) co_return s;
+    const auto begun = loop_.Now();
+    Blocking suspend = [&] { return swap->Suspend(); };
+    Status status = co_await InSystemRoot(std::move(suspend));
+    if (status) status = co_await driver.Leave();
+    const bool left = status.has_value();
+    Blocking resume = [&] { return left ? swap->Finish() : swap->Undo(); };
+    const Status resumed = co_await InSystemRoot(std::move(resume));
+    const auto held = std::chrono::duration_cast<std::chrono::microseconds>(
+        loop_.Now() - begun);
+    if (status) status = resumed;
+    if (!status) co_return status;
+    std::cerr << "streamd: everything has settled, and the driver leaves; the "
+              << swap->partition_count() << " partitions were held for "
+              << held.count() << " us" << std::endl;
+    co_return status;
+  }
+
+  IoLoop& loop_;
+  const Options& options_;
+  int proc_;
+  std::string device_;
+  bool ended_ = false;
+  Event left_off_;
+};
 
 Task<Status> ServeUntilTold(IoLoop& loop, StreamDriver& driver, int signals,
                             FdStore& kept) {
@@ -167,20 +295,35 @@ struct Outcome {
   bool was_ready = false;
 };
 
-Task<Outcome> RunDriver(IoLoop& loop, Options options, UniqueFd disk,
+// The migration had settled, and the worker before us died while it left.
+Task<Outcome> EndLeaving(Takeover& takeover) {
+  Status status = co_await takeover.EndSwapOfAnother(/*over_raw_disk=*/true);
+  if (status) status = co_await takeover.GiveBack();
+  co_return Outcome{std::move(status), true};
+}
+
+Task<Outcome> RunDriver(IoLoop& loop, const Options& options, OpenedDisk disk,
                         int signals, FdStore& kept) {
-  const bool resumed = kept.Take("device").get() >= 0;
+  const auto device_before = kept.TakeText("device");
+  const bool resumed = device_before.has_value();
+  Takeover takeover(loop, options, disk.proc.get());
+  takeover.set_device(device_before.value_or(""));
   if (resumed) {
     if (auto s = ChangeRoot(options.root, kept); !s) co_return Outcome{s};
   }
-  auto driver =
-      co_await StreamDriver::Open(loop, std::move(disk), options.driver, kept);
+  auto driver = co_await StreamDriver::Open(loop, std::move(disk.disk),
+                                            options.driver, kept);
+  if (!driver && resumed && options.takeover &&
+      driver.error().code == ErrorCode::kNotFound) {
+    co_return co_await EndLeaving(takeover);
+  }
   if (!driver) co_return Outcome{driver.error()};
   auto device = co_await (*driver)->Start(resumed);
   if (!device) co_return Outcome{device.error()};
-  if (options.takeover && !resumed) {
-    Status mapped =
-        co_await MapPartitionsAside(loop, options.driver.disk, *device);
+  takeover.set_device(*device);
+  if (options.takeover) {
+    auto mapping = resumed ? takeover.EndSwapOfAnother(false) : takeover.Map();
+    const Status mapped = co_await mapping;
     if (!mapped) co_return Outcome{mapped.error()};
   }
   if (!resumed) {
@@ -194,7 +337,12 @@ Task<Outcome> RunDriver(IoLoop& loop, Options options, UniqueFd disk,
   } else {
     std::cout << line << std::endl;
   }
+  if (options.takeover) Spawn(takeover.LeaveWhenSettled(**driver));
   Status status = co_await ServeUntilTold(loop, **driver, signals, kept);
+  if (options.takeover) {
+    co_await takeover.Stop();
+    if (status && (*driver)->left()) status = co_await takeover.GiveBack();
+  }
   co_return Outcome{std::move(status), true};
 }
 
@@ -212,7 +360,7 @@ Result<UniqueFd> CatchSignals() {
   return fd;
 }
 
-Result<Outcome> RunInThisProcess(Options options, FdStore& kept) {
+Result<Outcome> RunInThisProcess(const Options& options, FdStore& kept) {
   if (options.takeover || options.lock_memory) {
     if (auto s = LockMemory(); !s) return s.error();
   }
@@ -222,8 +370,8 @@ Result<Outcome> RunInThisProcess(Options options, FdStore& kept) {
   if (!disk) return disk.error();
   auto loop = IoLoop::Create();
   if (!loop) return loop.error();
-  return (*loop)->RunUntilDone(RunDriver(
-      **loop, std::move(options), std::move(*disk), signals->get(), kept));
+  return (*loop)->RunUntilDone(
+      RunDriver(**loop, options, std::move(*disk), signals->get(), kept));
 }
 
 // The exit code.

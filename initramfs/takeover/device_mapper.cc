@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "blockmap/base/types.h"
 #include "initramfs/takeover/udev_state.h"
@@ -96,6 +97,57 @@ struct Found {
   dev_t number = 0;
 };
 
+// Without udev and its cookies.
+Status Run(const Task& task, const std::string& what) {
+  if (!task || !dm_task_run(task.get())) return TaskError(task, what);
+  return OkStatus();
+}
+
+Result<std::vector<std::string>> DeviceNames() {
+  Task task(dm_task_create(DM_DEVICE_LIST), dm_task_destroy);
+  if (auto s = Run(task, "list"); !s) return s.error();
+  std::vector<std::string> names;
+  const dm_names* entry = dm_task_get_names(task.get());
+  if (entry == nullptr) return TaskError(task, "list");
+  if (entry->dev == 0) return names;
+  for (uint32_t next = 1; next != 0;) {
+    names.emplace_back(entry->name);
+    next = entry->next;
+    entry = reinterpret_cast<const dm_names*>(
+        reinterpret_cast<const char*>(entry) + next);
+  }
+  return names;
+}
+
+// The table of `name`, if it is one linear target over `below`.
+Result<std::optional<LinearDevice>> ReadLinear(const std::string& name,
+                                               dev_t below) {
+  Task task = NewTask(DM_DEVICE_TABLE, name);
+  if (auto s = Run(task, "look at " + name); !s) return s.error();
+  uint64_t start = 0;
+  uint64_t length = 0;
+  char* type = nullptr;
+  char* parameters = nullptr;
+  const void* next = dm_get_next_target(task.get(), nullptr, &start, &length,
+                                        &type, &parameters);
+  unsigned below_major = 0;
+  unsigned below_minor = 0;
+  unsigned long long at = 0;
+  if (next != nullptr || start != 0 || type == nullptr ||
+      parameters == nullptr || std::strcmp(type, "linear") != 0 ||
+      std::sscanf(parameters, "%u:%u %llu", &below_major, &below_minor, &at) !=
+          3 ||
+      makedev(below_major, below_minor) != below) {
+    return std::optional<LinearDevice>();
+  }
+  LinearDevice device;
+  device.name = name;
+  device.below = below;
+  device.start_bytes = at * kSectorBytes;
+  device.size_bytes = length * kSectorBytes;
+  return std::optional(std::move(device));
+}
+
 Result<Found> Find(const LinearDevice& device) {
   const std::string what = "look at " + device.name;
   Task task = NewTask(DM_DEVICE_TABLE, device.name);
@@ -160,6 +212,53 @@ Status RemoveLinearDevice(const std::string& name) {
   Task task = NewTask(DM_DEVICE_REMOVE, name);
   if (!task || !dm_task_retry_remove(task.get())) return TaskError(task, what);
   return RunAndWait(task, 0, what);
+}
+
+Result<std::vector<LinearDevice>> LinearDevicesOver(dev_t below) {
+  const auto names = DeviceNames();
+  if (!names) return names.error();
+  std::vector<LinearDevice> devices;
+  for (const std::string& name : *names) {
+    auto device = ReadLinear(name, below);
+    if (!device) return device.error();
+    if (*device) devices.push_back(std::move(**device));
+  }
+  return devices;
+}
+
+Status LoadLinearTable(const LinearDevice& device) {
+  Task task = NewTask(DM_DEVICE_RELOAD, device.name);
+  if (!task ||
+      !dm_task_add_target(task.get(), 0, device.size_bytes / kSectorBytes,
+                          "linear", Parameters(device).c_str())) {
+    return TaskError(task, "load " + device.name);
+  }
+  return Run(task, "load " + device.name);
+}
+
+Status ClearLinearTable(const std::string& name) {
+  return Run(NewTask(DM_DEVICE_CLEAR, name), "clear " + name);
+}
+
+// Freezing the file system would write to it, and wait for that.
+Status SuspendDevice(const std::string& name) {
+  Task task = NewTask(DM_DEVICE_SUSPEND, name);
+  if (!task || !dm_task_skip_lockfs(task.get())) {
+    return TaskError(task, "suspend " + name);
+  }
+  return Run(task, "suspend " + name);
+}
+
+Status ResumeDevice(const std::string& name) {
+  return Run(NewTask(DM_DEVICE_RESUME, name), "resume " + name);
+}
+
+Status RemoveWhenClosed(const std::string& name) {
+  Task task = NewTask(DM_DEVICE_REMOVE, name);
+  if (!task || !dm_task_deferred_remove(task.get())) {
+    return TaskError(task, "remove " + name);
+  }
+  return Run(task, "remove " + name);
 }
 
 }  // namespace bootstream

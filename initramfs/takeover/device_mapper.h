@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "blockmap/base/result.h"
 #include "initramfs/takeover/kernel_partitions.h"
@@ -31,6 +32,22 @@ Result<BlockNode> MakeLinearDevice(const LinearDevice& device);
 
 // Remove the device of this name; none is no error.
 Status RemoveLinearDevice(const std::string& name);
+
+// Exchanging what is below a device, while it is in use.  Nothing here waits
+// for udev, which may itself wait for the device.
+
+// The devices of ours whose whole table is one run of `below`, by their names.
+// `suspended` ones too.
+Result<std::vector<LinearDevice>> LinearDevicesOver(dev_t below);
+// What `device` will be from its next resume on.
+Status LoadLinearTable(const LinearDevice& device);
+// Forget that again.
+Status ClearLinearTable(const std::string& name);
+// Hold back what comes, and wait for what is under way.
+Status SuspendDevice(const std::string& name);
+Status ResumeDevice(const std::string& name);
+// When nobody has it open any more.
+Status RemoveWhenClosed(const std::string& name);
 
 }  // namespace bootstream
 

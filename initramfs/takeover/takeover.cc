@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 
 #include "initramfs/takeover/device_mapper.h"
 #include "initramfs/takeover/kernel_partitions.h"
@@ -141,6 +143,80 @@ Status ReleaseDisk(const std::string& disk) {
   if (ioctl(fd.get(), BLKRRPART, 0) != 0) {
     return ErrnoError(errno, "read the partition table of " + disk);
   }
+  return RefreshUdev(*raw);
+}
+
+Result<PartitionSwap> PartitionSwap::Prepare(const std::string& disk,
+                                             const std::string& streamed) {
+  const UniqueFd whole(open(streamed.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!whole || fsync(whole.get()) != 0) {
+    return ErrnoError(errno, "flush " + streamed);
+  }
+  return Load(disk, streamed);
+}
+
+Result<PartitionSwap> PartitionSwap::Load(const std::string& disk,
+                                          const std::string& streamed) {
+  const Result<BlockNode> raw = FindBlockNode(disk);
+  if (!raw) return raw.error();
+  const Result<BlockNode> below = FindBlockNode(streamed);
+  if (!below) return below.error();
+  auto devices = LinearDevicesOver(below->number);
+  if (!devices) return devices.error();
+  PartitionSwap swap;
+  for (LinearDevice& device : *devices) {
+    device.below = raw->number;
+    swap.devices_.push_back(device.name);
+    if (auto s = LoadLinearTable(device); !s) return s.error();
+  }
+  return swap;
+}
+
+PartitionSwap::~PartitionSwap() { (void)Undo(); }
+
+Status PartitionSwap::Suspend() {
+  for (; suspended_ < devices_.size(); ++suspended_) {
+    if (auto s = SuspendDevice(devices_[suspended_]); !s) return s;
+  }
+  return OkStatus();
+}
+
+Status PartitionSwap::Finish() {
+  Status status;
+  for (const std::string& name : devices_) {
+    const Status resumed = ResumeDevice(name);
+    if (!resumed) status = resumed;
+  }
+  devices_.clear();
+  return status;
+}
+
+Status PartitionSwap::Undo() {
+  for (const std::string& name : devices_) {
+    if (auto s = ClearLinearTable(name); !s) return s;
+  }
+  return Finish();
+}
+
+Status EndSwap(const std::string& disk, const std::string& streamed,
+               bool over_raw_disk) {
+  // Nobody may be there to answer a flush.
+  auto swap = PartitionSwap::Load(disk, streamed);
+  if (!swap) return swap.error();
+  return over_raw_disk ? swap->Finish() : swap->Undo();
+}
+
+Status GiveDiskBack(const std::string& disk, const std::string& streamed) {
+  const Result<BlockNode> raw = FindBlockNode(disk);
+  if (!raw) return raw.error();
+  const UniqueFd fd(open(raw->path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd || ioctl(fd.get(), BLKFLSBUF, 0) != 0) {
+    return ErrnoError(errno, "drop the buffers of " + disk);
+  }
+  if (auto s = RemoveWhenClosed(kClaimName); !s) return s;
+  RemoveUdevRole(kClaimName);
+  RemoveUdevRole(std::filesystem::path(streamed).filename());
+  RemoveUdevRole(raw->name);
   return RefreshUdev(*raw);
 }
 

@@ -57,6 +57,44 @@ Status UnmapPartitions(const std::string& streamed);
 // is closed.
 Status ReleaseDisk(const std::string& disk);
 
+// The live partitions get the raw disk instead of the streamed device below
+// them, while they are in use.  Between Suspend and Finish or Undo nothing of
+// theirs is answered, and nothing may wait for them: files, udev, the page
+// cache.  Destroyed in between, it undoes.
+class PartitionSwap {
+ public:
+  // Everything that can fail is done here: devices found, new tables loaded,
+  // what others have written to `streamed` by itself flushed.
+  static Result<PartitionSwap> Prepare(const std::string& disk,
+                                       const std::string& streamed);
+  PartitionSwap(PartitionSwap&&) = default;
+  ~PartitionSwap();
+
+  Status Suspend();
+  // From now on over the raw disk / as it was.
+  Status Finish();
+  Status Undo();
+  size_t partition_count() const { return devices_.size(); }
+
+ private:
+  friend Status EndSwap(const std::string& disk, const std::string& streamed,
+                        bool over_raw_disk);
+  PartitionSwap() = default;
+  static Result<PartitionSwap> Load(const std::string& disk,
+                                    const std::string& streamed);
+  std::vector<std::string> devices_;
+  size_t suspended_ = 0;  // the first so many
+};
+
+// What a worker that died in a swap has left: over the raw disk from now on, or
+// as it was.
+Status EndSwap(const std::string& disk, const std::string& streamed,
+               bool over_raw_disk);
+
+// The swap is done and the driver ends: the disk is udev's again, its buffers
+// are dropped, and the claim goes when the last of us has closed it.
+Status GiveDiskBack(const std::string& disk, const std::string& streamed);
+
 }  // namespace bootstream
 
 #endif  // INITRAMFS_TAKEOVER_TAKEOVER_H_

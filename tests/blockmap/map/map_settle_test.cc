@@ -26,6 +26,7 @@ class Settling {
     EXPECT_TRUE(RunInline(store_->GiveUpSource()));
     EXPECT_TRUE(RunInline(store_->WriteAnchor(AnchorAt())));
     for (uint64_t c = 0; c < kCount; ++c) TakeHome(c);
+    CrowdMetadata();
     EXPECT_TRUE(RunInline(store_->Commit()));
     for (uint64_t c = 0; c < kCount; ++c) MakeZero(c);
   }
@@ -90,6 +91,26 @@ class Settling {
     AlignedBuffer content(BytesOf(chunk));
     std::fill(content.span().begin(), content.span().end(), ValueOf(chunk));
     Write(device_, chunk * kChunk, content.span());
+  }
+  // Nothing is free beyond the image: metadata comes to where that is zero.
+  void CrowdMetadata() {
+    std::vector<DiskChunk> held;
+    for (uint64_t c = kCount; c < MapFixture::kDiskChunks; ++c) {
+      if (store_->AllocateAt(DiskChunk{c})) held.push_back(DiskChunk{c});
+    }
+    for (uint64_t c = kCount; c < MapFixture::kDiskChunks; ++c) {
+      const bool anchor = c == AnchorAt() / kChunk;
+      if (anchor || UseOf(*store_, DiskChunk{c}) != ChunkUse::kMetadata) {
+        continue;
+      }
+      const Status moved = RunInline(store_->MoveMetadata(DiskChunk{c}));
+      EXPECT_TRUE(moved) << moved.error().message;
+      held.push_back(DiskChunk{c});
+    }
+    EXPECT_TRUE(RunInline(store_->Checkpoint()));
+    for (const DiskChunk chunk : held) store_->Release(chunk);
+    EXPECT_LT(store_->superblock().manifest_chunk.value, kCount);
+    EXPECT_LT(store_->superblock().superblock_chunks[0].value, kCount);
   }
   void TakeHome(uint64_t chunk) {
     if (IsZero(chunk)) return;
