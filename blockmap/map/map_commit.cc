@@ -8,6 +8,7 @@
 namespace bootstream {
 
 Task<Status> MapStore::Impl::Commit() {
+  if (left) co_return co_await device.Flush();
   if (Status s = CheckWritable(); !s) co_return s;
   if (next_group) {
     const std::shared_ptr<Group> group = next_group;

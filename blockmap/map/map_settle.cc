@@ -159,6 +159,7 @@ Task<Status> MapStore::Impl::Leave() {
   status = co_await FinishLeaving(device, offset, *anchor);
   if (!status) co_return Fail(status.error());
   failure = Error{ErrorCode::kRefused, "map: it has left the disk"};
+  left = true;
   co_return OkStatus();
 }
 

@@ -164,8 +164,9 @@ class MapStore {
   uint64_t settled_count() const;
 
   // Settled: zero everything of ours on the disk, the anchor last, as one step
-  // (map_leave.h).  After OK the raw disk is the image, and nothing can be
-  // changed any more; nor after an error, but for kUnavailable (not settled).
+  // (map_leave.h).  After OK the raw disk is the image, nothing can be changed
+  // any more, and a commit is a flush; nothing can be changed after an error,
+  // either, but for kUnavailable (not settled).
   // REQUIRES: nobody uses the map or reads or writes the disk meanwhile.
   Task<Status> Leave();
 

@@ -230,6 +230,7 @@ class MapStore::Impl {
   const bool read_only;
   std::optional<Error> failure;
   bool leaving = false;  // what the anchor says
+  bool left = false;
 
   RecordBatch pending;
   std::unique_ptr<KeptChanges> kept;  // what is in `pending` and under way

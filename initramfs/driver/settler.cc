@@ -47,16 +47,18 @@ Settler::Progress Settler::progress() const {
   return {engine_.manifest().grid().chunk_count(), store_.settled_count()};
 }
 
-void Settler::Start() { Spawn(Run()); }
+void Settler::Start() {
+  started_ = true;
+  Spawn(Run());
+}
 
 Task<void> Settler::Stop() {
   stopped_ = true;
   pacer_.Stop();
-  co_await running_.Ended();
+  if (started_) co_await ended_;
 }
 
 Task<void> Settler::Run() {
-  const auto mark = running_.Begin();
   // What was written and never flushed may be on the disk, and not in the map.
   if (store_.superblock().phase == Phase::kSettled) {
     const Status s = co_await store_.UpdateSuperblock(
@@ -71,7 +73,7 @@ Task<void> Settler::Run() {
     if (phase == Phase::kCommitted) {
       failure_.clear();
       co_await Pass();
-      if (stopped_) co_return;
+      if (stopped_) break;
       const Status s = co_await store_.Settle();
       if (s) continue;
       if (failure_.empty()) failure_ = s.error().message;
@@ -81,6 +83,7 @@ Task<void> Settler::Run() {
       co_await executor_.Sleep(kLookAgain);
     }
   }
+  ended_.Set();
 }
 
 Task<void> Settler::Pass() {

@@ -62,7 +62,8 @@ class Settler {
   bool paused_ = false;
   bool stopped_ = false;
   uint64_t next_ = 0;
-  UnderWay running_;
+  bool started_ = false;
+  Event ended_;
   std::string failure_;
 };
 

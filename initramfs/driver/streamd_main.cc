@@ -249,6 +249,7 @@ class Takeover {
       return OkStatus();
     };
     if (auto s = co_await InSystemRoot(std::move(prepare)); !s) co_return s;
+    const size_t count = swap->partition_count();
     const auto begun = loop_.Now();
     Blocking suspend = [&] { return swap->Suspend(); };
     Status status = co_await InSystemRoot(std::move(suspend));
@@ -261,8 +262,8 @@ class Takeover {
     if (status) status = resumed;
     if (!status) co_return status;
     std::cerr << "streamd: everything has settled, and the driver leaves; the "
-              << swap->partition_count() << " partitions were held for "
-              << held.count() << " us" << std::endl;
+              << count << " partitions were held for " << held.count() << " us"
+              << std::endl;
     co_return status;
   }
 

@@ -231,6 +231,7 @@ TEST(MapSettleTest, NothingIsChangedWhenTheMapHasLeft) {
   ASSERT_TRUE(settling.Settle());
   ASSERT_TRUE(settling.Leave());
   EXPECT_FALSE(RunInline(settling.store().Checkpoint()));
+  EXPECT_TRUE(RunInline(settling.store().Commit())) << "a flush is one";
   EXPECT_FALSE(RunInline(ReadAnchor(settling.device(), AnchorAt())));
 }
 
