@@ -33,8 +33,8 @@ Result<ScanResult> ScanDisks(const std::vector<std::string>& disks) {
       doubt = Annotate(*found->doubt, disk);
       result.warnings.push_back(doubt->message);
     }
-    if (!found->superblock) continue;
-    if (result.superblock) {
+    if (!found->superblock && !found->leaving) continue;
+    if (!result.disk.empty()) {
       return Error{ErrorCode::kRefused, "both " + result.disk + " and " + disk +
                                             " are under migration: remove one "
                                             "of the disks and start again"};
@@ -42,8 +42,9 @@ Result<ScanResult> ScanDisks(const std::vector<std::string>& disks) {
     result.disk = disk;
     result.superblock = std::move(found->superblock);
     result.by_stub = found->by_stub;
+    result.leaving = found->leaving.has_value();
   }
-  if (!result.superblock && doubt) return *doubt;
+  if (result.disk.empty() && doubt) return *doubt;
   return result;
 }
 

@@ -14,6 +14,7 @@ struct ScanResult {
   std::string disk;  // empty: no migration on any disk
   std::optional<Superblock> superblock;
   bool by_stub = false;
+  bool leaving = false;  // all but gone (find_migration.h)
   std::vector<std::string> warnings;
 };
 

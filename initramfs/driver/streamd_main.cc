@@ -1,9 +1,12 @@
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -471,14 +474,53 @@ int Run(Options options, char** argv) {
   return Keep(options, daemonizer);
 }
 
+Task<Status> Leave(IoLoop& loop, UniqueFd disk, const Options& options) {
+  FdStore nothing_kept;
+  auto driver = co_await StreamDriver::Open(loop, std::move(disk),
+                                            options.driver, nothing_kept);
+  if (!driver && driver.error().code == ErrorCode::kNotFound) {
+    co_return OkStatus();  // gone, or gone now
+  }
+  if (!driver) co_return driver.error();
+  co_return co_await (*driver)->Leave();
+}
+
+// What the kernel has read of the disk and its partitions may be what has just
+// become zero.
+Status ReadTableAgain(const std::string& disk) {
+  const UniqueFd fd(::open(disk.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat info {};
+  if (!fd || ::fstat(fd.get(), &info) != 0) return ErrnoError(errno, disk);
+  if (!S_ISBLK(info.st_mode)) return OkStatus();
+  if (::ioctl(fd.get(), BLKFLSBUF, 0) != 0 ||
+      ::ioctl(fd.get(), BLKRRPART, 0) != 0) {
+    return ErrnoError(errno, "read the partition table of " + disk);
+  }
+  return OkStatus();
+}
+
+Status LeaveDisk(const Options& options) {
+  auto disk = OpenForDriver(options);
+  if (!disk) return disk.error();
+  auto loop = IoLoop::Create();
+  if (!loop) return loop.error();
+  auto leaving = Leave(**loop, std::move(*disk), options);
+  if (auto s = (*loop)->RunUntilDone(std::move(leaving)); !s) return s;
+  return ReadTableAgain(options.driver.disk);
+}
+
 int Scan(const std::string& disk) {
   auto found = ScanDisks(disk.empty() ? CandidateDisks() : std::vector{disk});
   if (!found) {
     std::cerr << Sentence(found.error()) << "\n";
     return ExitCodeFor(found.error().code);
   }
-  json report = {{"found", found->superblock.has_value()},
+  json report = {{"found", !found->disk.empty()},
                  {"warnings", found->warnings}};
+  if (found->leaving) {
+    report["disk"] = found->disk;
+    report["phase"] = "leaving";
+  }
   if (found->superblock) {
     const Superblock& superblock = *found->superblock;
     report["disk"] = found->disk;
@@ -510,6 +552,15 @@ int Main(int argc, char** argv) {
   auto* scan = app.add_subcommand(
       "scan", "Print, as JSON, which disk is under migration");
   scan->add_option("--disk", scan_disk, "Look at this disk or disk file only");
+  auto* leave = app.add_subcommand(
+      "leave",
+      "Take the last of a migration that has settled off its disk, which then "
+      "needs no driver");
+  leave->add_option("--disk", driver.disk, "Disk or disk file")->required();
+  leave
+      ->add_option("--pubkey", driver.public_key,
+                   "PEM key that the manifest must be signed with")
+      ->capture_default_str();
   auto* run = app.add_subcommand("run", "Serve the target image of a disk");
   auto* disk = run->add_option("--disk", driver.disk, "Disk or disk file");
   run->add_flag("--scan", options.scan, "Find the disk")->excludes(disk);
@@ -589,6 +640,12 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   }
   if (*scan) return Scan(scan_disk);
+  if (*leave) {
+    const Status status = LeaveDisk(options);
+    if (status) return 0;
+    std::cerr << Sentence(status.error()) << "\n";
+    return ExitCodeFor(status.error().code);
+  }
   if (driver.disk.empty() && !options.scan) {
     std::cerr << "streamd: run: say --disk DEVICE or --scan\n";
     return 2;

@@ -39,7 +39,11 @@ boot() {
   rm -rf /run/bootstream /run/net-* /run/systemd
   : >/run/test/calls
   if [ -n "$1" ]; then echo "$1"; fi >/run/test/answer
-  program streamd 'cat /run/test/answer; [ -s /run/test/answer ]'
+  program streamd "[ \"\$1\" != leave ] || {
+    [ ${leave_code:-0} != 0 ] || echo '{\"found\":false,\"warnings\":[]}' >/run/test/answer
+    exit ${leave_code:-0}
+  }
+  cat /run/test/answer; [ -s /run/test/answer ]"
   program @streamd "exit ${2:-0}"
   program modprobe "case ' ${lacks:-} ' in *\" \$1 \"*) exit 1 ;; esac"
   program bootagent "exit ${rollback_code:-0}"
@@ -130,6 +134,22 @@ boot "${streaming/\"rollback_wished\":false/\"rollback_wished\":true}"
 expect 'rollback' '^bootagent rollback --disk /dev/vdz --yes$'
 expect 'rollback' '^reboot -f$'
 expect_not 'rollback' '^(@streamd|goes on)'
+
+# The last of it.
+settled="${streaming/\"phase\":\"streaming\"/\"phase\":\"settled\"}"
+boot "$settled"
+expect 'settled' '^streamd leave --disk /dev/vdz --pubkey /etc/bootstream/pubkey.pem$'
+expect 'settled' '^goes on$'
+expect_not 'settled' '^(modprobe|@streamd|network|panic)'
+leave_code=1 boot "$settled"
+expect 'settled, and it cannot leave' '^@streamd run'
+leaving='{"disk":"/dev/vdz","found":true,"phase":"leaving","warnings":[]}'
+boot "$leaving"
+expect 'leaving' '^streamd leave --disk /dev/vdz '
+expect 'leaving' '^goes on$'
+leave_code=1 boot "$leaving"
+expect 'it cannot leave' '^panic'
+expect_not 'it cannot leave' '^(@streamd|goes on)'
 
 boot "$streaming" 1
 expect 'driver fails' '^panic bootstream: '

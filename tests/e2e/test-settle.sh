@@ -9,6 +9,10 @@ migrate
 uri="nbd+unix:///?socket=$work/nbd"
 start_streamd socket --read-ahead 0
 code=0
+"$streamd" leave --disk "$work/source.img" --pubkey "$work/office.pub" 2>"$work/no" ||
+  code=$?
+[ "$code" = 3 ] || die "it leaves under a driver: $code"
+code=0
 control wait settled --status-file "$work/status.json" 2>"$work/kept" || code=$?
 [ "$code" = 3 ] || die "waiting for what never comes: $code, $(cat "$work/kept") $(cat $work/streamd.log)"
 
@@ -37,6 +41,24 @@ control wait settled
 qemu-io -f raw -c 'write -P 0x44 95M 300k' -c 'write -P 0x45 21M 64k' "$uri" \
   >"$work/qemu-io" || die "write: $(cat "$work/qemu-io")"
 nbdcopy "$uri" "$work/streamed"
+# The power fails now: the next start has nothing to do but to leave.
+kill_streamd
+cp "$work/source.img" "$work/cut.img"
+"$streamd" scan --disk "$work/cut.img" | jq -e '.phase == "settled"' >/dev/null ||
+  die "it does not stay settled"
+code=0
+"$bootagent" forget --disk "$work/cut.img" --yes >"$work/refused" 2>&1 || code=$?
+[ "$code" = 3 ] || die "forget: $code, $(cat "$work/refused")"
+"$streamd" leave --disk "$work/cut.img" --pubkey "$work/office.pub" || die "leave"
+cmp --bytes=$((96 << 20)) "$work/streamed" "$work/cut.img" ||
+  die "after leaving the raw disk is not what was streamed"
+"$streamd" leave --disk "$work/cut.img" --pubkey "$work/office.pub" ||
+  die "nothing is left, and that is an error"
+rm "$work/cut.img"
+
+start_streamd socket --read-ahead 0
+code=0
+control wait settled
 control wait detached --status-file "$work/status.json" &
 waiting=$!
 control wait settled

@@ -4,8 +4,10 @@
 # disk, without an I/O error and without a driver.  The machine's whole system is
 # an initramfs.  Then the disk alone has all that was written.
 #
-#   test-detach.sh nbd|ublk bookworm|trixie
-frontend=$1 release=$2
+#   test-detach.sh nbd|ublk bookworm|trixie [KILLS [SEED]]
+#
+# KILLS: the driver's worker is killed so often while it is about to leave.
+frontend=$1 release=$2 kills=${3:-0} seed=${4:-$RANDOM}
 . "$(dirname "$0")/../e2e/office-functions.sh"
 . "$(dirname "$0")/initramfs-functions.sh"
 
@@ -23,8 +25,9 @@ make_initramfs() {
   cp "$work"/kernel/*.ko "$root/modules/"
   [ "$frontend" = ublk ] || rm -f "$root/modules/ublk_drv.ko"
   cp "$here/detach-init" "$root/init"
-  printf 'url=%s modules="%s" device=%s\n' \
-    "http://10.0.2.2:${url##*:}" "$kernel_modules" "$device" >"$root/settings"
+  printf 'url=%s modules="%s" device=%s kills=%d seed=%d\n' \
+    "http://10.0.2.2:${url##*:}" "$kernel_modules" "$device" "$kills" "$seed" \
+    >"$root/settings"
   (cd "$root" && find . | cpio --quiet -o -H newc) >"$work/initrd"
 }
 
@@ -56,4 +59,4 @@ done
 # Partitions 1 and 2 are as they were published.
 cmp --bytes=$((50 << 20)) "$work/source.img" "$work/target.img" ||
   die "not the image"
-echo "passed: $frontend on $release"
+echo "passed: $frontend on $release, seed $seed"
