@@ -255,6 +255,22 @@ std::unique_ptr<Frontend> StreamDriver::MakeFrontend() {
   return MakeSocketFrontend(loop_, *engine_, std::move(options));
 }
 
+Status StreamDriver::MakeSourceDevice() {
+  SourceDeviceOptions options;
+  options.frontend = options_.frontend;
+  options.socket = options_.source_socket;
+  options.mount_directory = options_.source_mount_directory;
+  options.migration = store_->superblock().migration_id;
+  options.notice = options_.source_notice;
+  options.log = ReportTo(options_.disk);
+  auto kept = kept_.Branch("source-");
+  if (!kept) return kept.error();
+  source_device_ = std::make_unique<SourceDevice>(
+      loop_, *device_, store_->map(), store_->disk_grid(), std::move(*kept),
+      std::move(options));
+  return OkStatus();
+}
+
 Task<Status> StreamDriver::CountBoot() {
   co_return co_await store_->UpdateSuperblock([](Superblock& block) {
     if (block.phase == Phase::kArmed) block.phase = Phase::kStreaming;
@@ -286,6 +302,8 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
   MakeBackfill();
   health_ =
       std::make_unique<BootHealth>(loop_, *store_, *engine_, options_.health);
+  if (auto s = MakeSourceDevice(); !s) co_return s.error();
+  if (resumed) Spawn(source_device_->Resume());
   if (auto s = StartControl(); !s) co_return s.error();
   if (auto s = OpenStatusFile(); !s) co_return s.error();
   EverySecond();
@@ -338,6 +356,9 @@ Status StreamDriver::OpenStatusFile() {
 }
 
 Task<Status> StreamDriver::Stop() {
+  if (source_device_) {
+    if (auto s = co_await source_device_->Detach(); !s) co_return s;
+  }
   if (frontend_) {
     if (auto s = co_await frontend_->Stop(); !s) co_return s;
   }
@@ -359,6 +380,8 @@ json StreamDriver::Report() const {
                              source_ ? source_->statistics() : final_source_,
                              *backfill_, health_.get());
   report["check"] = checker_->Report();
+  const std::string& attached = source_device_->path();
+  report["source_device"] = attached.empty() ? json() : json(attached);
   return report;
 }
 
@@ -392,6 +415,7 @@ Task<json> StreamDriver::Handle(json request) {
   if (command == "rollback") co_return co_await WishRollback();
   if (command == "commit") co_return co_await CommitMigration();
   if (command == "healthy") co_return co_await ReportHealthy();
+  if (command == "source") co_return co_await SteerSource(request);
   if (command == "wait" && request.value("for", json()) == "complete") {
     if (store_->superblock().phase < Phase::kComplete) {
       co_await backfill_->completed();
@@ -457,11 +481,35 @@ Task<json> StreamDriver::CommitMigration() {
         "the next start goes back to the old system, as was wished; nothing is "
         "given up");
   }
-  if (auto s = co_await engine_->GiveUpSource(); !s) {
-    co_return ControlError(s.error().message);
+  if (source_device_->in_use()) {
+    co_return ControlError(
+        "the old system is attached; detach it first: streamctl source detach");
   }
+  committing_ = true;
+  const Status given_up = co_await engine_->GiveUpSource();
+  committing_ = false;
+  if (!given_up) co_return ControlError(given_up.error().message);
   backfill_->GoOnWithRoom();
   co_return json{{"already", false}};
+}
+
+Task<json> StreamDriver::SteerSource(const json& request) {
+  const json action = request.value("action", json());
+  if (action == "detach") {
+    const bool already = !source_device_->in_use();
+    const Status s = co_await source_device_->Detach();
+    if (!s) co_return ControlError(s.error().message);
+    co_return json{{"already", already}};
+  }
+  if (action != "attach") {
+    co_return ControlError("source: say attach or detach");
+  }
+  if (committing_ || store_->superblock().committed) {
+    co_return ControlError("the old system was given up by commit");
+  }
+  const auto attached = co_await source_device_->Attach();
+  if (!attached) co_return ControlError(attached.error().message);
+  co_return json{{"device", attached->path}, {"already", attached->already}};
 }
 
 Task<json> StreamDriver::WishRollback() {

@@ -11,6 +11,7 @@
 
 #include "blockmap/base/file_util.h"
 #include "initramfs/driver/control_client.h"
+#include "initramfs/source/source_command.h"
 
 namespace bootstream {
 namespace {
@@ -91,6 +92,11 @@ void PrintStatus(const json& status) {
         "warning    the disk is failing: %.0f I/O errors; streamd's "
         "log has the places\n",
         status.at("engine").at("io_errors").get<double>());
+  }
+  const json attached = status.value("source_device", json());
+  if (attached.is_string()) {
+    std::printf("source     %s, read-only\n",
+                attached.get<std::string>().c_str());
   }
   const std::string failure = status.at("backfill").at("failure");
   if (!failure.empty()) std::printf("trouble    %s\n", failure.c_str());
@@ -372,6 +378,7 @@ int Main(int argc, char** argv) {
   auto* commit = app.add_subcommand(
       "commit", "Give the old system up: there is no way back after that");
   commit->add_flag("--yes", options.yes, "Do not ask");
+  const SourceCommand source(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -380,6 +387,7 @@ int Main(int argc, char** argv) {
 
   auto client = ControlClient::Connect(options.control);
   if (!client) return Fail(client.error());
+  if (const auto code = source.Run(*client)) return *code;
   if (*status) return Status(*client, options);
   if (*wait) {
     return Simple(*client, {{"command", "wait"}, {"for", options.wait_for}});

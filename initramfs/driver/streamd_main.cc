@@ -24,6 +24,7 @@
 #include "initramfs/driver/scan.h"
 #include "initramfs/keeper/keeper.h"
 #include "initramfs/takeover/takeover.h"
+#include "initramfs/takeover/udev_state.h"
 
 namespace bootstream {
 namespace {
@@ -262,8 +263,20 @@ int Keep(const Options& options, std::optional<Daemonizer>& daemonizer) {
   return RunKeeper(hooks);
 }
 
-bool MayBeUblk(FrontendKind frontend) {
-  return frontend == FrontendKind::kUblk || frontend == FrontendKind::kAuto;
+// The old system's device has the same UUIDs as what may be elsewhere.
+Status HideFromUdev(const std::string& device, bool comes) {
+  if (comes) return WriteUdevRole(device, "source", {});
+  RemoveUdevRole(device);
+  return OkStatus();
+}
+
+// What the old system's device needs when the initramfs is gone; without it,
+// only that cannot be had.
+void KeepKernelInSight(const std::string& root) {
+  for (const char* path : {"/dev", "/sys", "/run/bootstream"}) {
+    const Status shown = ShowIn(root, path);
+    if (!shown) std::cerr << Sentence(shown.error()) << "\n";
+  }
 }
 
 int Run(Options options, char** argv) {
@@ -274,6 +287,7 @@ int Run(Options options, char** argv) {
   }
   options.driver.disk = *disk;
   options.driver.health.boot_id = ThisBoot();
+  options.driver.source_notice = HideFromUdev;
   options.driver.stall_timeout =
       std::chrono::milliseconds(options.stall_timeout_ms);
   options.driver.back_off_max =
@@ -288,7 +302,8 @@ int Run(Options options, char** argv) {
   }
   if (options.takeover) {
     Status status = BecomeRootStorage(argv);
-    if (status && MayBeUblk(options.driver.frontend)) status = LeaveMounts();
+    if (status) status = LeaveMounts();
+    if (status && !options.root.empty()) KeepKernelInSight(options.root);
     if (!status) {
       std::cerr << Sentence(status.error()) << "\n";
       return 1;
@@ -371,6 +386,13 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   run->add_option("--mount", driver.mount_directory,
                   "Directory for --frontend fuse")
+      ->capture_default_str();
+  run->add_option("--source-socket", driver.source_socket,
+                  "Path for the old system's disk when it is attached, for "
+                  "--frontend socket")
+      ->capture_default_str();
+  run->add_option("--source-mount", driver.source_mount_directory,
+                  "Directory for it, for --frontend fuse")
       ->capture_default_str();
   run->add_option("--control", driver.control, "Control socket")
       ->capture_default_str();

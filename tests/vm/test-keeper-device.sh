@@ -28,7 +28,7 @@ add_python() {
 make_initramfs() {
   local root=$work/initramfs tool
   mkdir -p "$root"/{bin,dev,proc,sys,tmp,run,modules}
-  for tool in dash cat dmesg grep insmod ip mkdir mount rm sha256sum sleep \
+  for tool in dash cat dmesg grep head insmod ip mkdir mount rm sha256sum sleep \
     sync tail; do
     add_program "$root" "$(command -v "$tool")"
   done
@@ -53,6 +53,8 @@ case $frontend in
   *) die "no such front end: $frontend" ;;
 esac
 make_office
+agent migrate --yes --stop-at staged >"$work/migrate.log" 2>&1 && die "no stop"
+source_sum=$(head -c 2M "$work/source.img" | sha256sum)
 migrate
 get_kernel "$release"
 make_initramfs
@@ -60,6 +62,9 @@ machine_processors=2 machine_seconds=$((240 + 20 * kills)) run_machine "$work/in
   -drive "file=$work/source.img,format=raw,if=virtio" \
   -nic user,model=virtio-net-pci
 grep -a -o '{"kills".*}' "$work/console"
+
+grep -aq "^TOLD source ${source_sum%% *}" "$work/console" ||
+  die "the old system's disk begins with something else"
 
 # As after a boot: from the disk alone, and the server for what is missing.
 start_streamd socket
