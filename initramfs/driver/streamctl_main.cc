@@ -378,7 +378,7 @@ int Main(int argc, char** argv) {
   auto* commit = app.add_subcommand(
       "commit", "Give the old system up: there is no way back after that");
   commit->add_flag("--yes", options.yes, "Do not ask");
-  const SourceCommand source(app);
+  SourceCommand source(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
