@@ -88,20 +88,22 @@ Result<MountPoint> PrepareDirectory(const std::string& directory) {
 
 // Loop devices of a dead predecessor, whether it died before or after its
 // mount left the tree.
-Status DetachStale(const MountPoint& point) {
+Status DetachStale(const MountPoint& point, const DeviceNotice& notice) {
   for (const auto& file :
        {"/" + point.FileName(), point.path + "/" + point.FileName()}) {
     for (const auto& name : FindLoops(file)) {
       if (auto s = AbandonLoop(name); !s) return s;
+      (void)GiveNotice(notice, name, false);
     }
   }
   return OkStatus();
 }
 
-Result<MountPoint> Prepare(const std::string& directory) {
+Result<MountPoint> Prepare(const std::string& directory,
+                           const DeviceNotice& notice) {
   auto point = PrepareDirectory(directory);
   if (!point) return point;
-  if (auto s = DetachStale(*point); !s) return s.error();
+  if (auto s = DetachStale(*point, notice); !s) return s.error();
   return point;
 }
 
@@ -146,7 +148,9 @@ class FuseFrontend final : public Frontend {
       if (file_) co_return DevicePath(loop_name_);
     }
     auto preparing = OnThread(
-        loop_, [directory = options_.directory] { return Prepare(directory); });
+        loop_, [directory = options_.directory, notice = options_.notice] {
+          return Prepare(directory, notice);
+        });
     auto point = co_await preparing;
     if (!point) co_return std::move(point.error());
     point_ = std::move(*point);

@@ -194,6 +194,28 @@ code_of 1 env PATH="$work/empty" "$streamctl" --control "$work/control" \
 says "rsync is not installed on this system; install the package rsync"
 nothing_left
 
+# Without a keeper it is gone with the driver, and nothing of it is left that
+# would hide another's loop device from udev.
+stop_streamd
+start_streamd fuse
+dead=$(control source attach)
+python3 -c 'import sys, time
+disk = open(sys.argv[1], "rb", buffering=0)
+open(sys.argv[2], "w").close()
+time.sleep(1000)' "$dead" "$work/opened" &
+user=$!
+until [ -e "$work/opened" ]; do sleep 0.02; done
+kill_streamd
+start_streamd fuse
+[ "$(control status --json | jq .source_device)" = null ] || die "attached"
+old=$(control source attach)
+[ "$old" != "$dead" ] || die "a dead device in use was taken"
+[ "$(ls /run/bootstream/udev)" = "${old#/dev/}" ] ||
+  die "roles: $(ls /run/bootstream/udev), not ${old#/dev/}"
+kill "$user" && wait "$user" || true
+control source detach
+nothing_left
+
 code_of 0 control commit --yes
 code_of 3 control source import
 stop_streamd

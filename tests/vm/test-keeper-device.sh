@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # streamd's worker is killed under load in a virtual machine with a Debian
-# kernel, whose disk it has taken over and serves as /dev/nbd0 or /dev/ublkb0,
-# while the image is still coming: no I/O error, and everything that was answered
-# is there.  The machine's whole system is an initramfs, and the driver's own
-# files are gone from it by then.  The driver chooses what it serves as: with nbd
-# the kernel has no ublk.
+# kernel, whose disk it has taken over and serves as /dev/nbd0, /dev/ublkb0 or
+# /dev/loop0, while the image is still coming: no I/O error, and everything that
+# was answered is there; the old system's disk beside it is what it was.  The
+# machine's whole system is an initramfs, and the driver's own files are gone
+# from it by then.  The driver chooses what it serves as: with nbd the kernel has
+# no ublk, with fuse neither.
 #
-#   test-keeper-device.sh nbd|ublk bookworm|trixie [KILLS [SEED]]
+#   test-keeper-device.sh nbd|ublk|fuse bookworm|trixie [KILLS [SEED]]
 frontend=$1 release=$2 kills=${3:-2} seed=${4:-$RANDOM}
 . "$(dirname "$0")/../e2e/office-functions.sh"
 . "$(dirname "$0")/initramfs-functions.sh"
@@ -40,6 +41,7 @@ make_initramfs() {
     "$root/"
   cp "$work"/kernel/*.ko "$root/modules/"
   [ "$frontend" = ublk ] || rm -f "$root/modules/ublk_drv.ko"
+  [ "$frontend" != fuse ] || rm -f "$root/modules/nbd.ko"
   cp "$here/keeper-device-init" "$root/init"
   printf 'kills=%d seed=%d url=%s modules="%s" device=%s\n' \
     "$kills" "$seed" "http://10.0.2.2:${url##*:}" "$kernel_modules" \
@@ -50,6 +52,7 @@ make_initramfs() {
 case $frontend in
   nbd) device=/dev/nbd0 ;;
   ublk) device=/dev/ublkb0 ;;
+  fuse) device=/dev/loop0 ;;
   *) die "no such front end: $frontend" ;;
 esac
 make_office
