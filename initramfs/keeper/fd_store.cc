@@ -51,7 +51,7 @@ Status FdStore::Keep(std::string_view name, int fd) {
   return sent;
 }
 
-Result<FdStore> FdStore::Branch(std::string prefix) {
+Result<FdStore> FdStore::Branch(const std::string& prefix) {
   FdStore branch;
   branch.restarts_ = restarts_;
   branch.prefix_ = prefix_ + prefix;

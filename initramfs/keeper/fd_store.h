@@ -60,7 +60,7 @@ class FdStore {
 
   // The same keeper for another user of the same names: at the keeper his
   // begin with `prefix`, and what was kept so before is his from now on.
-  Result<FdStore> Branch(std::string prefix);
+  Result<FdStore> Branch(const std::string& prefix);
   // What this branch, or an earlier worker's, has kept is kept no more.
   Status ForgetAll();
 

@@ -134,7 +134,7 @@ std::vector<std::string> Expand(std::vector<std::string> roots) {
   if (roots.size() != 1 || IsSystem(roots[0])) return roots;
   std::vector<std::string> inside;
   for (const std::string& name : Directories(roots[0])) {
-    inside.push_back(roots[0] + "/" + name);
+    inside.push_back(fs::path(roots[0]) / name);
   }
   return inside;
 }
@@ -142,7 +142,7 @@ std::vector<std::string> Expand(std::vector<std::string> roots) {
 void AddHomes(OldSystem& old, const std::string& path, bool windows) {
   for (const std::string& name : Directories(path)) {
     if (windows && std::ranges::count(kNobodysProfiles, name) > 0) continue;
-    old.homes.push_back({name, path + "/" + name, windows});
+    old.homes.push_back({name, fs::path(path) / name, windows});
   }
 }
 

@@ -45,6 +45,7 @@ int Spawn(char* const* words, pid_t& child) {
 
 Result<int> RunProgram(const std::vector<std::string>& command) {
   std::vector<char*> words;
+  words.reserve(command.size() + 1);
   for (const std::string& word : command) {
     words.push_back(const_cast<char*>(word.c_str()));
   }

@@ -168,7 +168,7 @@ Status SourceCommand::MountThese(const std::string& device,
 // With what has been mounted before; nothing more is left behind by an error.
 Result<SourceCommand::Attached> SourceCommand::MountAll(
     ControlClient& client, const std::string& directory) const {
-  const auto attached = AskToAttach(client);
+  auto attached = AskToAttach(client);
   if (!attached) return attached.error();
   Status status;
   if (!IsBlockDevice(attached->device)) {

@@ -119,7 +119,8 @@ TEST_F(ImportPlanTest, WhoIsWhoCanBeSaid) {
 TEST_F(ImportPlanTest, AGroupThatOthersHaveIsNotAUsersOwn) {
   MakeLinux();
   request_.map_owner = {"dave:alice"};
-  for (const IdMap id : Plan()[0].groups) EXPECT_NE(id.from, 100u);
+  const auto plan = Plan();
+  for (const IdMap id : plan[0].groups) EXPECT_NE(id.from, 100u);
 }
 
 TEST_F(ImportPlanTest, ProfilesOfWindowsGoToUsersInLowerCase) {

@@ -58,7 +58,7 @@ class SourceMountsTest : public testing::Test {
   }
   // A disk file that is all one file system; `make` is told it as $disk.
   std::string Make(const std::string& make, uint64_t mib) {
-    const std::string disk = top_ + "/disk" + std::to_string(++disks_);
+    std::string disk = top_ + "/disk" + std::to_string(++disks_);
     std::ofstream(disk).close();
     fs::resize_file(disk, mib << 20);
     EXPECT_TRUE(Do("disk=" + disk + "; " + make)) << make;
