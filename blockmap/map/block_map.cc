@@ -67,6 +67,7 @@ std::optional<DiskChunk> BlockMap::Relocated(DiskChunk source) const {
 }
 
 void BlockMap::SetRelocation(DiskChunk source, std::optional<DiskChunk> now) {
+  ++relocation_changes_;
   if (now) {
     relocations_[source] = *now;
   } else {

@@ -73,7 +73,13 @@ class BlockMap {
   // Where the source's chunk is now; nullopt: in its place.
   std::optional<DiskChunk> Relocated(DiskChunk source) const;
   void SetRelocation(DiskChunk source, std::optional<DiskChunk> now);
-  void ForgetRelocations() { relocations_.clear(); }
+  void ForgetRelocations() {
+    ++relocation_changes_;
+    relocations_.clear();
+  }
+  // How often the two have been called: a read that began before knows whether
+  // its place may have become somebody else's.
+  uint64_t relocation_changes() const { return relocation_changes_; }
   const std::map<DiskChunk, DiskChunk>& relocations() const {
     return relocations_;
   }
@@ -103,6 +109,7 @@ class BlockMap {
   std::map<uint64_t, std::unique_ptr<Page>> pages_;  // by chunk / kPageChunks
   uint64_t chunk_count_ = 0;
   std::map<DiskChunk, DiskChunk> relocations_;
+  uint64_t relocation_changes_ = 0;
   std::map<ImageChunk, std::vector<Patch>> patches_;
   uint64_t patch_count_ = 0;
   uint64_t patch_bytes_ = 0;

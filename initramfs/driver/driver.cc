@@ -40,6 +40,7 @@ constexpr char kKeptControl[] = "control";
 constexpr char kKeptStatus[] = "status";
 constexpr char kKeptBackfill[] = "backfill";
 constexpr char kKeptFrontend[] = "frontend";
+constexpr char kKeptImage[] = "image";
 
 // Whether the driver may serve a disk in this phase.
 Status CheckPhase(const Superblock& superblock, bool read_only) {
@@ -224,33 +225,32 @@ Status StreamDriver::ChooseFrontend() {
   return kept_.KeepText(kKeptFrontend, name);
 }
 
-std::unique_ptr<Frontend> StreamDriver::MakeFrontend() {
+std::unique_ptr<Frontend> StreamDriver::MakeFrontend(BlockService& service,
+                                                     const Uuid& migration) {
   switch (options_.frontend) {
     case FrontendKind::kNbd: {
       identity_.frontend = "nbd";
       NbdFrontendOptions options;
       // A driver that is started again takes the device over by this name.
-      options.identifier =
-          "bootstream-" + ToHex(store_->superblock().migration_id);
+      options.identifier = "bootstream-" + ToHex(migration);
       options.kept = &kept_;
-      return MakeNbdFrontend(loop_, *engine_, std::move(options));
+      return MakeNbdFrontend(loop_, service, std::move(options));
     }
     case FrontendKind::kFuse: {
       identity_.frontend = "fuse";
       FuseFrontendOptions options;
       options.directory = options_.mount_directory;
       options.kept = &kept_;
-      return MakeFuseFrontend(loop_, *engine_, std::move(options));
+      return MakeFuseFrontend(loop_, service, std::move(options));
     }
     case FrontendKind::kUblk: {
       identity_.frontend = "ublk";
       UblkFrontendOptions options;
       options.read_only = options_.read_only;
-      const Uuid& migration = store_->superblock().migration_id;
       options.name = LoadLe<uint64_t>(std::span(migration).first<8>());
       options.log = ReportTo(options_.disk);
       options.kept = &kept_;
-      return MakeUblkFrontend(loop_, *engine_, std::move(options));
+      return MakeUblkFrontend(loop_, service, std::move(options));
     }
     case FrontendKind::kSocket:
     case FrontendKind::kAuto:  // not any more
@@ -260,7 +260,60 @@ std::unique_ptr<Frontend> StreamDriver::MakeFrontend() {
   SocketFrontendOptions options;
   options.path = options_.socket;
   options.kept = &kept_;
-  return MakeSocketFrontend(loop_, *engine_, std::move(options));
+  return MakeSocketFrontend(loop_, service, std::move(options));
+}
+
+// What EndForAnother must know, and nobody can tell it then.
+Status StreamDriver::KeepImage() {
+  std::vector<std::byte> bytes;
+  ByteWriter out(bytes);
+  out.Bytes(store_->superblock().migration_id);
+  out.U64(engine_->size_bytes());
+  return kept_.KeepBytes(kKeptImage, bytes);
+}
+
+Task<Status> StreamDriver::EndForAnother(IoLoop& loop, UniqueFd disk,
+                                         DriverOptions options, FdStore& kept,
+                                         bool device_is_there) {
+  StreamDriver ending(loop, std::move(options), kept);
+  if (auto s = ending.OpenStatusFile(); !s) co_return s;
+  const json last = {{"phase", "detached"}};
+  (void)ending.status_file_->Replace(JsonLine(last));
+  const auto image = kept.TakeBytes(kKeptImage);
+  if (!device_is_there || !image ||
+      image->size() != sizeof(Uuid) + sizeof(uint64_t)) {
+    co_return OkStatus();
+  }
+  ByteReader in(*image);
+  const Uuid migration = in.Array<16>();
+  const Grid grid{kChunkBytesDefault, in.U64()};
+  auto device = MakeDevice(loop, std::move(disk));
+  if (!device) co_return device.error();
+  // Everything is in its place.
+  const BlockMap nothing_elsewhere;
+  SourceView raw(**device, nothing_elsewhere, grid);
+  ReadOnlyService service(raw);
+  if (auto s = ending.ChooseFrontend(); !s) co_return s;
+  const auto frontend = ending.MakeFrontend(service, migration);
+  const auto path = co_await frontend->Start();
+  if (!path) co_return path.error();
+  co_return co_await frontend->Stop();
+}
+
+Status StreamDriver::MakeSourceDevice() {
+  SourceDeviceOptions options;
+  options.frontend = options_.frontend;
+  options.socket = options_.source_socket;
+  options.mount_directory = options_.source_mount_directory;
+  options.migration = store_->superblock().migration_id;
+  options.notice = options_.source_notice;
+  options.log = ReportTo(options_.disk);
+  auto kept = kept_.Branch("source-");
+  if (!kept) return kept.error();
+  source_device_ = std::make_unique<SourceDevice>(
+      loop_, *device_, store_->map(), store_->disk_grid(), std::move(*kept),
+      std::move(options));
+  return OkStatus();
 }
 
 Task<Status> StreamDriver::CountBoot() {
@@ -281,7 +334,8 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
   identity_.kept = kept_.has_keeper();
   identity_.restarts = kept_.restarts();
   if (auto s = ChooseFrontend(); !s) co_return s.error();
-  frontend_ = MakeFrontend();
+  if (auto s = KeepImage(); !s) co_return s.error();
+  frontend_ = MakeFrontend(*engine_, store_->superblock().migration_id);
   identity_.disk = options_.disk;
   Result<std::string> device = co_await frontend_->Start();
   if (!device) {
@@ -297,6 +351,8 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
       Settler::Options{.yield = options_.backfill.yield});
   health_ =
       std::make_unique<BootHealth>(loop_, *store_, *engine_, options_.health);
+  if (auto s = MakeSourceDevice(); !s) co_return s.error();
+  if (resumed) Spawn(source_device_->Resume());
   if (auto s = StartControl(); !s) co_return s.error();
   if (auto s = OpenStatusFile(); !s) co_return s.error();
   EverySecond();
@@ -350,6 +406,9 @@ Status StreamDriver::OpenStatusFile() {
 }
 
 Task<Status> StreamDriver::Stop() {
+  if (source_device_) {
+    if (auto s = co_await source_device_->Detach(); !s) co_return s;
+  }
   if (frontend_) {
     if (auto s = co_await frontend_->Stop(); !s) co_return s;
   }
@@ -375,6 +434,8 @@ json StreamDriver::Report() const {
                              *backfill_, *settler_, health_.get());
   report["check"] = checker_->Report();
   if (left_) report["phase"] = "detached";
+  const std::string& attached = source_device_->path();
+  report["source_device"] = attached.empty() ? json() : json(attached);
   return report;
 }
 
@@ -408,6 +469,7 @@ Task<json> StreamDriver::Handle(json request) {
   if (command == "rollback") co_return co_await WishRollback();
   if (command == "commit") co_return co_await CommitMigration();
   if (command == "healthy") co_return co_await ReportHealthy();
+  if (command == "source") co_return co_await SteerSource(request);
   if (command == "wait") {
     const json what = request.value("for", json());
     std::string state;
@@ -514,11 +576,35 @@ Task<json> StreamDriver::CommitMigration() {
         "the next start goes back to the old system, as was wished; nothing is "
         "given up");
   }
-  if (auto s = co_await engine_->GiveUpSource(); !s) {
-    co_return ControlError(s.error().message);
+  if (source_device_->in_use()) {
+    co_return ControlError(
+        "the old system is attached; detach it first: streamctl source detach");
   }
+  committing_ = true;
+  const Status given_up = co_await engine_->GiveUpSource();
+  committing_ = false;
+  if (!given_up) co_return ControlError(given_up.error().message);
   backfill_->GoOnWithRoom();
   co_return json{{"already", false}};
+}
+
+Task<json> StreamDriver::SteerSource(const json& request) {
+  const json action = request.value("action", json());
+  if (action == "detach") {
+    const bool already = !source_device_->in_use();
+    const Status s = co_await source_device_->Detach();
+    if (!s) co_return ControlError(s.error().message);
+    co_return json{{"already", already}};
+  }
+  if (action != "attach") {
+    co_return ControlError("source: say attach or detach");
+  }
+  if (committing_ || store_->superblock().committed) {
+    co_return ControlError("the old system was given up by commit");
+  }
+  const auto attached = co_await source_device_->Attach();
+  if (!attached) co_return ControlError(attached.error().message);
+  co_return json{{"device", attached->path}, {"already", attached->already}};
 }
 
 Task<json> StreamDriver::WishRollback() {

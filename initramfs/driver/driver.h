@@ -14,9 +14,11 @@
 #include "initramfs/driver/checker.h"
 #include "initramfs/driver/control_server.h"
 #include "initramfs/driver/engine.h"
+#include "initramfs/driver/frontend_kind.h"
 #include "initramfs/driver/health.h"
 #include "initramfs/driver/prefetch.h"
 #include "initramfs/driver/settler.h"
+#include "initramfs/driver/source_device.h"
 #include "initramfs/driver/status_file.h"
 #include "initramfs/driver/status_report.h"
 #include "initramfs/frontend/frontend.h"
@@ -24,14 +26,15 @@
 
 namespace bootstream {
 
-// kAuto: ublk where the kernel has it, else NBD, else FUSE.
-enum class FrontendKind : uint8_t { kSocket, kNbd, kFuse, kUblk, kAuto };
-
 struct DriverOptions {
   std::string disk;  // as the user calls it
   FrontendKind frontend = FrontendKind::kSocket;
   std::string socket = "/run/bootstream/nbd.sock";       // kSocket
   std::string mount_directory = "/run/bootstream/fuse";  // kFuse
+  // The same for the old system, when it is attached.
+  std::string source_socket = "/run/bootstream/source.sock";
+  std::string source_mount_directory = "/run/bootstream/source-fuse";
+  DeviceNotice source_notice;
   std::string public_key = "/etc/bootstream/pubkey.pem";
   std::string ca;                 // PEM file; empty: the system's
   std::vector<std::string> urls;  // instead of those in the superblock
@@ -60,6 +63,13 @@ class StreamDriver {
                                                           DriverOptions options,
                                                           FdStore& kept);
   ~StreamDriver();
+
+  // The map has left the disk, and the worker before us died before that was
+  // all: say so in the status file, and, if the device is still there, take it
+  // away.
+  static Task<Status> EndForAnother(IoLoop& loop, UniqueFd disk,
+                                    DriverOptions options, FdStore& kept,
+                                    bool device_is_there);
 
   // Serve.  The path of the socket or block device.  `resumed`: a worker before
   // us has served it already.
@@ -90,7 +100,10 @@ class StreamDriver {
       std::span<const std::byte> file) const;
   Status OpenSource(const std::shared_ptr<const Manifest>& manifest);
   Status ChooseFrontend();
-  std::unique_ptr<Frontend> MakeFrontend();
+  std::unique_ptr<Frontend> MakeFrontend(BlockService& service,
+                                         const Uuid& migration);
+  Status KeepImage();
+  Status MakeSourceDevice();
   Task<nlohmann::json> Handle(nlohmann::json request);
   nlohmann::json Trace() const;
   nlohmann::json StartCheck(const nlohmann::json& request);
@@ -98,6 +111,7 @@ class StreamDriver {
   Task<nlohmann::json> WaitFor(std::string what);
   Task<nlohmann::json> WishRollback();
   Task<nlohmann::json> CommitMigration();
+  Task<nlohmann::json> SteerSource(const nlohmann::json& request);
   Task<nlohmann::json> ReportHealthy();
   nlohmann::json Report() const;
   void EverySecond();
@@ -118,12 +132,14 @@ class StreamDriver {
   std::unique_ptr<BootHealth> health_;
   std::unique_ptr<Checker> checker_;
   std::unique_ptr<Frontend> frontend_;
+  std::unique_ptr<SourceDevice> source_device_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<StatusFile> status_file_;
   FetchStatistics final_source_;  // after Stop
   bool warned_of_dates_ = false;
   bool stopped_ = false;
   bool left_ = false;
+  bool committing_ = false;
 };
 
 }  // namespace bootstream

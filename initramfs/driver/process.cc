@@ -14,7 +14,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string_view>
+#include <system_error>
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -125,6 +127,17 @@ Status LeaveMounts() {
   if (::unshare(CLONE_NEWNS) != 0) return ErrnoError(errno, "unshare");
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     return ErrnoError(errno, "mounts of its own");
+  }
+  return OkStatus();
+}
+
+Status ShowIn(const std::string& root, const std::string& path) {
+  const std::string there = root + path;
+  std::error_code error;
+  std::filesystem::create_directories(there, error);
+  if (error) return ErrnoError(error.value(), there);
+  if (::mount(path.c_str(), there.c_str(), nullptr, MS_BIND, nullptr) != 0) {
+    return ErrnoError(errno, "bind " + path);
   }
   return OkStatus();
 }

@@ -45,6 +45,9 @@ void UseLittleMemory();
 // gets no others: when it ends, it takes no file system away that lies on its
 // own device.  REQUIRES: one thread.
 Status LeaveMounts();
+// Let a process whose root directory is `root` find `path` there too (bind).
+// REQUIRES: LeaveMounts; nobody else sees it.
+Status ShowIn(const std::string& root, const std::string& path);
 
 }  // namespace bootstream
 

@@ -12,6 +12,7 @@
 
 #include "blockmap/base/file_util.h"
 #include "initramfs/driver/control_client.h"
+#include "initramfs/source/source_command.h"
 
 namespace bootstream {
 namespace {
@@ -132,6 +133,11 @@ void PrintStatus(const json& status, Rate& rate) {
         status.at("engine").at("io_errors").get<double>());
   }
   PrintSettling(status.at("settle"), rate);
+  const json attached = status.value("source_device", json());
+  if (attached.is_string()) {
+    std::printf("source     %s, read-only\n",
+                attached.get<std::string>().c_str());
+  }
   const std::string failure = status.at("backfill").at("failure");
   if (!failure.empty()) std::printf("trouble    %s\n", failure.c_str());
 }
@@ -438,6 +444,7 @@ int Main(int argc, char** argv) {
   auto* commit = app.add_subcommand(
       "commit", "Give the old system up: there is no way back after that");
   commit->add_flag("--yes", options.yes, "Do not ask");
+  SourceCommand source(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -451,6 +458,7 @@ int Main(int argc, char** argv) {
                       HasDetached(options.status_file);
     return gone ? 0 : Fail(client.error());
   }
+  if (const auto code = source.Run(*client)) return *code;
   if (*status) return Status(*client, options);
   if (*wait) return Wait(*client, options);
   if (*dirty) return PrintDirty(*client);

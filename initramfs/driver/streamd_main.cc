@@ -29,6 +29,7 @@
 #include "initramfs/driver/scan.h"
 #include "initramfs/keeper/keeper.h"
 #include "initramfs/takeover/takeover.h"
+#include "initramfs/takeover/udev_state.h"
 
 namespace bootstream {
 namespace {
@@ -300,8 +301,14 @@ struct Outcome {
 };
 
 // The migration had settled, and the worker before us died while it left.
-Task<Outcome> EndLeaving(Takeover& takeover) {
+Task<Outcome> EndLeaving(IoLoop& loop, Takeover& takeover, UniqueFd disk,
+                         const Options& options, FdStore& kept) {
   Status status = co_await takeover.EndSwapOfAnother(/*over_raw_disk=*/true);
+  const bool no_device = !status && status.error().code == ErrorCode::kNotFound;
+  if (status || no_device) {
+    status = co_await StreamDriver::EndForAnother(
+        loop, std::move(disk), options.driver, kept, !no_device);
+  }
   if (status) status = co_await takeover.GiveBack();
   co_return Outcome{std::move(status), true};
 }
@@ -315,12 +322,15 @@ Task<Outcome> RunDriver(IoLoop& loop, const Options& options, OpenedDisk disk,
   if (resumed) {
     if (auto s = ChangeRoot(options.root, kept); !s) co_return Outcome{s};
   }
+  UniqueFd again(::fcntl(disk.disk.get(), F_DUPFD_CLOEXEC, 0));
   auto driver = co_await StreamDriver::Open(loop, std::move(disk.disk),
                                             options.driver, kept);
   if (!driver && resumed && options.takeover &&
       driver.error().code == ErrorCode::kNotFound) {
-    co_return co_await EndLeaving(takeover);
+    co_return co_await EndLeaving(loop, takeover, std::move(again), options,
+                                  kept);
   }
+  again.reset();
   if (!driver) co_return Outcome{driver.error()};
   auto device = co_await (*driver)->Start(resumed);
   if (!device) co_return Outcome{device.error()};
@@ -424,8 +434,20 @@ int Keep(const Options& options, std::optional<Daemonizer>& daemonizer) {
   return RunKeeper(hooks);
 }
 
-bool MayBeUblk(FrontendKind frontend) {
-  return frontend == FrontendKind::kUblk || frontend == FrontendKind::kAuto;
+// The old system's device has the same UUIDs as what may be elsewhere.
+Status HideFromUdev(const std::string& device, bool comes) {
+  if (comes) return WriteUdevRole(device, "source", {});
+  RemoveUdevRole(device);
+  return OkStatus();
+}
+
+// What the old system's device needs when the initramfs is gone; without it,
+// only that cannot be had.
+void KeepKernelInSight(const std::string& root) {
+  for (const char* path : {"/dev", "/sys", "/run/bootstream"}) {
+    const Status shown = ShowIn(root, path);
+    if (!shown) std::cerr << Sentence(shown.error()) << "\n";
+  }
 }
 
 int Run(Options options, char** argv) {
@@ -436,6 +458,7 @@ int Run(Options options, char** argv) {
   }
   options.driver.disk = *disk;
   options.driver.health.boot_id = ThisBoot();
+  options.driver.source_notice = HideFromUdev;
   options.driver.stall_timeout =
       std::chrono::milliseconds(options.stall_timeout_ms);
   options.driver.back_off_max =
@@ -450,7 +473,8 @@ int Run(Options options, char** argv) {
   }
   if (options.takeover) {
     Status status = BecomeRootStorage(argv);
-    if (status && MayBeUblk(options.driver.frontend)) status = LeaveMounts();
+    if (status) status = LeaveMounts();
+    if (status && !options.root.empty()) KeepKernelInSight(options.root);
     if (!status) {
       std::cerr << Sentence(status.error()) << "\n";
       return 1;
@@ -581,6 +605,13 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   run->add_option("--mount", driver.mount_directory,
                   "Directory for --frontend fuse")
+      ->capture_default_str();
+  run->add_option("--source-socket", driver.source_socket,
+                  "Path for the old system's disk when it is attached, for "
+                  "--frontend socket")
+      ->capture_default_str();
+  run->add_option("--source-mount", driver.source_mount_directory,
+                  "Directory for it, for --frontend fuse")
       ->capture_default_str();
   run->add_option("--control", driver.control, "Control socket")
       ->capture_default_str();

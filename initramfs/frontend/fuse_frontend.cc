@@ -88,20 +88,22 @@ Result<MountPoint> PrepareDirectory(const std::string& directory) {
 
 // Loop devices of a dead predecessor, whether it died before or after its
 // mount left the tree.
-Status DetachStale(const MountPoint& point) {
+Status DetachStale(const MountPoint& point, const DeviceNotice& notice) {
   for (const auto& file :
        {"/" + point.FileName(), point.path + "/" + point.FileName()}) {
     for (const auto& name : FindLoops(file)) {
       if (auto s = AbandonLoop(name); !s) return s;
+      (void)GiveNotice(notice, name, false);
     }
   }
   return OkStatus();
 }
 
-Result<MountPoint> Prepare(const std::string& directory) {
+Result<MountPoint> Prepare(const std::string& directory,
+                           const DeviceNotice& notice) {
   auto point = PrepareDirectory(directory);
   if (!point) return point;
-  if (auto s = DetachStale(*point); !s) return s.error();
+  if (auto s = DetachStale(*point, notice); !s) return s.error();
   return point;
 }
 
@@ -109,18 +111,21 @@ Result<MountPoint> Prepare(const std::string& directory) {
 // tree afterwards, in any case.
 Result<std::string> AttachFile(int dev, const std::string& directory,
                                const std::string& file_name,
-                               uint64_t size_bytes) {
+                               uint64_t size_bytes,
+                               const LoopOptions& options) {
   const std::string path = directory + "/" + file_name;
-  const UniqueFd file(::open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC));
+  const int how = options.read_only ? O_RDONLY : O_RDWR;
+  const UniqueFd file(::open(path.c_str(), how | O_DIRECT | O_CLOEXEC));
   const int error = file ? 0 : errno;
   ::umount2(directory.c_str(), MNT_DETACH);
   if (!file) return ErrnoError(error, path);
-  auto name = AttachLoop(file.get());
+  auto name = AttachLoop(file.get(), options);
   if (!name) return name;
   if (auto s = CheckDeviceSize(*name, size_bytes); !s) {
     if (auto detached = DetachLoop(dev, *name); !detached) {
       return detached.error();
     }
+    (void)GiveNotice(options.notice, *name, false);
     return s.error();
   }
   return name;
@@ -143,7 +148,9 @@ class FuseFrontend final : public Frontend {
       if (file_) co_return DevicePath(loop_name_);
     }
     auto preparing = OnThread(
-        loop_, [directory = options_.directory] { return Prepare(directory); });
+        loop_, [directory = options_.directory, notice = options_.notice] {
+          return Prepare(directory, notice);
+        });
     auto point = co_await preparing;
     if (!point) co_return std::move(point.error());
     point_ = std::move(*point);
@@ -152,11 +159,12 @@ class FuseFrontend final : public Frontend {
         [this](const FuseSession& session) { KeepSession(session); });
     if (!file) co_return std::move(file.error());
     file_ = std::move(*file);
-    auto attaching = OnThread(loop_, [dev = dev_.get(), directory = point_.path,
-                                      file_name = point_.FileName(),
-                                      size_bytes = service_.size_bytes()] {
-      return AttachFile(dev, directory, file_name, size_bytes);
-    });
+    auto attaching = OnThread(
+        loop_, [dev = dev_.get(), directory = point_.path,
+                file_name = point_.FileName(),
+                size_bytes = service_.size_bytes(), options = LoopWanted()] {
+          return AttachFile(dev, directory, file_name, size_bytes, options);
+        });
     auto name = co_await attaching;
     if (!name) {
       stopping_ = true;
@@ -173,9 +181,11 @@ class FuseFrontend final : public Frontend {
 
   Task<Status> Stop() override {
     stopping_ = true;
-    auto detaching = OnThread(loop_, [dev = dev_.get(), name = loop_name_] {
-      return DetachLoop(dev, name);
-    });
+    auto detaching = OnThread(
+        loop_, [dev = dev_.get(), name = loop_name_, notice = options_.notice] {
+          if (auto s = DetachLoop(dev, name); !s) return s;
+          return GiveNotice(notice, name, false);
+        });
     Status status = co_await detaching;
     if (!status) {
       stopping_ = false;
@@ -185,6 +195,13 @@ class FuseFrontend final : public Frontend {
   }
 
  private:
+  LoopOptions LoopWanted() const {
+    LoopOptions options;
+    options.read_only = options_.read_only;
+    options.notice = options_.notice;
+    return options;
+  }
+
   // The device of the worker before us, if its connection was kept.
   Status Resume(FdStore& kept) {
     UniqueFd device = kept.Take(kKeptDevice);

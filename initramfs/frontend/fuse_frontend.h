@@ -7,6 +7,7 @@
 #include "blockmap/base/block_service.h"
 #include "blockmap/base/io_loop.h"
 #include "initramfs/frontend/frontend.h"
+#include "initramfs/frontend/kernel_device.h"
 #include "initramfs/keeper/fd_store.h"
 
 namespace bootstream {
@@ -15,6 +16,8 @@ struct FuseFrontendOptions {
   // Made if missing.  One front end at a time uses it: a second is
   // kUnavailable.
   std::string directory = "/run/bootstream/fuse";
+  bool read_only = false;
+  DeviceNotice notice;
   LogLine log;
   // Keeps the connection, where the kernel can send requests again: a process
   // that is started again goes on with the same device.

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "blockmap/base/types.h"
+#include "initramfs/frontend/loop_device.h"
 
 namespace bootstream {
 namespace {
@@ -20,6 +21,11 @@ std::string AttributePath(const std::string& name,
 }
 
 }  // namespace
+
+Status GiveNotice(const DeviceNotice& notice, const std::string& name,
+                  bool comes) {
+  return notice ? notice(name, comes) : OkStatus();
+}
 
 std::string DevicePath(const std::string& name) { return "/dev/" + name; }
 
@@ -80,6 +86,12 @@ Result<UniqueFd> OpenDev(FdStore* kept) {
 
 Result<UniqueFd> ClaimAndFlushDevice(int dev, const std::string& name) {
   const std::string path = DevicePath(name);
+  // A loop device does not claim what it lies on.
+  if (const auto loops = FindLoops(path); !loops.empty()) {
+    return Error{ErrorCode::kRefused, path + " is in use by " +
+                                          DevicePath(loops.front()) +
+                                          "; unmount what lies on that first"};
+  }
   UniqueFd fd(::openat(dev, name.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
   if (!fd && errno == EBUSY) {
     return Error{ErrorCode::kRefused,

@@ -2,6 +2,7 @@
 #define INITRAMFS_FRONTEND_KERNEL_DEVICE_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "blockmap/base/result.h"
@@ -12,6 +13,15 @@
 // /sys/block: Documentation/ABI/stable/sysfs-block of the kernel.
 
 namespace bootstream {
+
+// Told what a device will be called, before anybody else hears of it, and again
+// with `comes` false if it does not come to be, or is gone.  An error keeps it
+// from being made.  Called on a thread that may block.
+using DeviceNotice = std::function<Status(const std::string& name, bool comes)>;
+
+// The same where `notice` may be empty.
+Status GiveNotice(const DeviceNotice& notice, const std::string& name,
+                  bool comes);
 
 std::string DevicePath(const std::string& name);
 

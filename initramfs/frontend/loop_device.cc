@@ -43,34 +43,52 @@ Status Clear(int fd, const std::string& name) {
   return ErrnoError(errno, "detach " + DevicePath(name));
 }
 
+loop_config ConfigOf(int fd, const LoopOptions& options) {
+  loop_config config{};
+  config.fd = static_cast<__u32>(fd);
+  config.block_size = kSectorBytes;
+  config.info.lo_offset = options.offset_bytes;
+  config.info.lo_sizelimit = options.size_bytes;
+  config.info.lo_flags = LO_FLAGS_DIRECT_IO;
+  if (options.read_only) config.info.lo_flags |= LO_FLAGS_READ_ONLY;
+  return config;
+}
+
+// Put `name` on its file.  False: somebody else was given the same one.
+Result<bool> Configure(const std::string& name, int number,
+                       const loop_config& config) {
+  const auto node = OpenNode(name, number);
+  if (!node) return node.error();
+  if (::ioctl(node->get(), LOOP_CONFIGURE, &config) != 0) {
+    if (errno == EBUSY) return false;
+    return ErrnoError(errno, "attach " + DevicePath(name));
+  }
+  const auto direct = ReadDeviceAttribute(name, "loop/dio");
+  if (direct && *direct == "1") return true;
+  if (auto s = Clear(node->get(), name); !s) return s.error();
+  return Error{ErrorCode::kUnsupported,
+               DevicePath(name) + " refuses direct I/O"};
+}
+
 }  // namespace
 
-Result<std::string> AttachLoop(int fd) {
+Result<std::string> AttachLoop(int fd, const LoopOptions& options) {
   const UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
   if (!control) {
     return Error{ErrorCode::kUnsupported,
                  ErrnoError(errno, "/dev/loop-control").message +
                      "; load the kernel module loop"};
   }
-  loop_config config{};
-  config.fd = static_cast<__u32>(fd);
-  config.block_size = kSectorBytes;
-  config.info.lo_flags = LO_FLAGS_DIRECT_IO;
+  const loop_config config = ConfigOf(fd, options);
   for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
     const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
     if (number < 0) return ErrnoError(errno, "find a free loop device");
     std::string name = "loop" + std::to_string(number);
-    const auto node = OpenNode(name, number);
-    if (!node) return node.error();
-    if (::ioctl(node->get(), LOOP_CONFIGURE, &config) != 0) {
-      if (errno == EBUSY) continue;  // somebody else was given the same one
-      return ErrnoError(errno, "attach " + DevicePath(name));
-    }
-    const auto direct = ReadDeviceAttribute(name, "loop/dio");
-    if (direct && *direct == "1") return name;
-    if (auto s = Clear(node->get(), name); !s) return s.error();
-    return Error{ErrorCode::kUnsupported,
-                 DevicePath(name) + " refuses direct I/O"};
+    if (auto s = GiveNotice(options.notice, name, true); !s) return s.error();
+    const auto attached = Configure(name, number, config);
+    if (attached && *attached) return name;
+    (void)GiveNotice(options.notice, name, false);
+    if (!attached) return attached.error();
   }
   return Error{ErrorCode::kUnavailable,
                "every free loop device is taken by somebody else"};

@@ -19,6 +19,7 @@ namespace {
 
 constexpr char kKeptName[] = "nbd-index";
 constexpr int kSocketBufferBytes = 4 << 20;
+constexpr int kDevicesMax = 1024;
 constexpr auto kNoticeTimeout = std::chrono::seconds(10);
 
 std::string NameOf(int index) { return "nbd" + std::to_string(index); }
@@ -110,9 +111,26 @@ Result<Attached> Connect(NbdNetlink& netlink, NbdNetlink::Device device) {
   return Attached{*index, std::move(*socket), false};
 }
 
+// A device that somebody is told of before: we choose its number.
+Result<Attached> ConnectWithNotice(NbdNetlink& netlink,
+                                   NbdNetlink::Device device,
+                                   const DeviceNotice& notice) {
+  for (device.index = 0; device.index < kDevicesMax; ++device.index) {
+    const std::string name = NameOf(device.index);
+    if (ReadDeviceAttribute(name, "pid")) continue;  // connected
+    if (auto s = GiveNotice(notice, name, true); !s) return s.error();
+    auto attached = Connect(netlink, device);
+    if (attached) return attached;
+    (void)GiveNotice(notice, name, false);
+    if (attached.error().code != ErrorCode::kUnavailable) return attached;
+  }
+  return Error{ErrorCode::kUnavailable, "every NBD device is connected"};
+}
+
 // Blocking: the kernel's part of Start.  `ours`: the device that was made in an
 // earlier life.
-Result<Attached> Attach(NbdNetlink::Device device, std::optional<int> ours) {
+Result<Attached> Attach(NbdNetlink::Device device, std::optional<int> ours,
+                        const DeviceNotice& notice) {
   auto netlink = NbdNetlink::Open();
   if (!netlink) return netlink.error();
   if (ours) {
@@ -120,6 +138,9 @@ Result<Attached> Attach(NbdNetlink::Device device, std::optional<int> ours) {
     return TakeOver(*netlink, device);
   }
   const auto existing = FindDevice(device.identifier);
+  if (!existing && notice && device.index < 0) {
+    return ConnectWithNotice(*netlink, device, notice);
+  }
   if (!existing) return Connect(*netlink, device);
   device.index = *existing;
   const std::string name = NameOf(device.index);
@@ -149,10 +170,10 @@ class NbdFrontend final : public Frontend {
     auto dev = OpenDev(options_.kept);
     if (!dev) co_return dev.error();
     dev_ = std::move(*dev);
-    auto attaching =
-        OnThread(loop_, [device = DeviceWanted(), ours = KeptIndex()] {
-          return Attach(device, ours);
-        });
+    auto attaching = OnThread(
+        loop_,
+        [device = DeviceWanted(), ours = KeptIndex(),
+         notice = options_.notice] { return Attach(device, ours, notice); });
     auto attached = co_await attaching;
     if (!attached) co_return std::move(attached.error());
     index_ = attached->index;
@@ -170,9 +191,11 @@ class NbdFrontend final : public Frontend {
 
   Task<Status> Stop() override {
     stopping_ = true;
-    auto detaching = OnThread(loop_, [index = index_, dev = dev_.get()] {
-      return Detach(index, dev);
-    });
+    auto detaching = OnThread(
+        loop_, [index = index_, dev = dev_.get(), notice = options_.notice] {
+          if (auto s = Detach(index, dev); !s) return s;
+          return GiveNotice(notice, NameOf(index), false);
+        });
     Status status = co_await detaching;
     if (!status) {
       stopping_ = false;

@@ -6,6 +6,7 @@
 
 #include "blockmap/nbd/nbd_session.h"
 #include "initramfs/frontend/frontend.h"
+#include "initramfs/frontend/kernel_device.h"
 #include "initramfs/keeper/fd_store.h"
 
 namespace bootstream {
@@ -23,6 +24,7 @@ struct NbdFrontendOptions {
   // while it waits, as in a network outage.
   uint32_t reissue_ms = 5000;
   NbdOptions nbd;
+  DeviceNotice notice;
   // Remembers the device for a process that is started again and can no longer
   // look into /sys.
   FdStore* kept = nullptr;

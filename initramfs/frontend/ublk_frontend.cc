@@ -171,10 +171,12 @@ Result<Attached> Attach(int dev, const UblkDevice& wanted,
 }
 
 // Blocking: with its server ready.
-Status GoOn(int dev, uint32_t id, bool taken_over, uint64_t size_bytes) {
+Status GoOn(int dev, uint32_t id, bool taken_over, uint64_t size_bytes,
+            const DeviceNotice& notice) {
   auto control = UblkControl::Open(dev);
   if (!control) return control.error();
   if (taken_over) return (*control)->EndRecovery(id);
+  if (auto s = GiveNotice(notice, UblkBlockName(id), true); !s) return s;
   if (auto s = (*control)->Start(id); !s) return s;
   return CheckDeviceSize(UblkBlockName(id), size_bytes);
 }
@@ -245,8 +247,8 @@ class UblkFrontend final : public Frontend {
     if (status) {
       auto going = OnThread(
           loop_, [dev = dev_.get(), id = id_, taken = attached->taken_over,
-                  size = service_.size_bytes()] {
-            return GoOn(dev, id, taken, size);
+                  size = service_.size_bytes(), notice = options_.notice] {
+            return GoOn(dev, id, taken, size, notice);
           });
       status = co_await going;
     }
@@ -406,8 +408,11 @@ class UblkFrontend final : public Frontend {
     if (started_) co_await ended_;
     queues_.clear();
     fd_.reset();
-    auto deleting = OnThread(
-        loop_, [dev = dev_.get(), id = id_] { return DeleteDevice(dev, id); });
+    auto deleting =
+        OnThread(loop_, [dev = dev_.get(), id = id_, notice = options_.notice] {
+          if (auto s = DeleteDevice(dev, id); !s) return s;
+          return GiveNotice(notice, UblkBlockName(id), false);
+        });
     co_return co_await deleting;
   }
 

@@ -6,6 +6,7 @@
 #include "blockmap/base/block_service.h"
 #include "blockmap/base/io_loop.h"
 #include "initramfs/frontend/frontend.h"
+#include "initramfs/frontend/kernel_device.h"
 #include "initramfs/frontend/ublk_control.h"
 #include "initramfs/keeper/fd_store.h"
 
@@ -17,6 +18,7 @@ struct UblkFrontendOptions {
   // over.  If a device of this name is there when Start is called, its server
   // has died, and the kernel has kept what it had in hand.
   uint64_t name = 0;
+  DeviceNotice notice;
   LogLine log;
   // Remembers the device for a process that is started again.
   FdStore* kept = nullptr;

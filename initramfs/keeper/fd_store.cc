@@ -1,5 +1,6 @@
 #include "initramfs/keeper/fd_store.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -42,11 +43,34 @@ UniqueFd FdStore::Take(std::string_view name) {
 }
 
 Status FdStore::Keep(std::string_view name, int fd) {
-  assert(!name.empty() && name.size() <= kNameBytesMax && fd >= 0);
+  const std::string full = prefix_ + std::string(name);
+  assert(!name.empty() && full.size() <= kNameBytesMax && fd >= 0);
   if (!has_keeper()) return OkStatus();
-  auto sent = SendToKeeper(channel_.get(), KeeperWord::kKeep, name, 0, fd);
-  if (!sent) return Annotate(sent.error(), "keep " + std::string(name));
+  auto sent = SendToKeeper(channel_.get(), KeeperWord::kKeep, full, 0, fd);
+  if (!sent) return Annotate(sent.error(), "keep " + full);
   return sent;
+}
+
+Result<FdStore> FdStore::Branch(const std::string& prefix) {
+  FdStore branch;
+  branch.restarts_ = restarts_;
+  branch.prefix_ = prefix_ + prefix;
+  auto at = inherited_.lower_bound(prefix);
+  while (at != inherited_.end() && at->first.starts_with(prefix)) {
+    branch.inherited_[at->first.substr(prefix.size())] = std::move(at->second);
+    at = inherited_.erase(at);
+  }
+  if (!has_keeper()) return branch;
+  branch.channel_.reset(::fcntl(channel_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!branch.channel_) return ErrnoError(errno, "the keeper");
+  return branch;
+}
+
+Status FdStore::ForgetAll() {
+  assert(!prefix_.empty());
+  inherited_.clear();
+  if (!has_keeper()) return OkStatus();
+  return SendToKeeper(channel_.get(), KeeperWord::kForget, prefix_, 0, -1);
 }
 
 std::optional<std::vector<std::byte>> FdStore::TakeBytes(

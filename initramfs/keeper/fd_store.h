@@ -21,6 +21,7 @@ enum class KeeperWord : uint8_t {
   kReady,     // serving; text for the one who started us
   kFailed,    // will end without having served; number: exit code
   kRefused,   // was told to end, and goes on
+  kForget,    // everything whose name begins with the text
 };
 inline constexpr size_t kKeeperTextMax = 1024;
 
@@ -57,6 +58,12 @@ class FdStore {
   std::optional<uint32_t> TakeNumber(std::string_view name);
   Status KeepNumber(std::string_view name, uint32_t number);
 
+  // The same keeper for another user of the same names: at the keeper his
+  // begin with `prefix`, and what was kept so before is his from now on.
+  Result<FdStore> Branch(const std::string& prefix);
+  // What this branch, or an earlier worker's, has kept is kept no more.
+  Status ForgetAll();
+
   // Tell the keeper; nothing without one.
   void Say(KeeperWord word, std::string_view text, int number = 0);
 
@@ -64,6 +71,7 @@ class FdStore {
   UniqueFd channel_;
   std::map<std::string, UniqueFd> inherited_;
   unsigned restarts_ = 0;
+  std::string prefix_;  // of a branch
 };
 
 // One message on the channel between the two, in the order of its bytes.

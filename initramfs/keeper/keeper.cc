@@ -177,6 +177,11 @@ class Keeper {
         case KeeperWord::kRefused:
           told_to_end_ = false;
           break;
+        case KeeperWord::kForget:
+          std::erase_if(kept_, [&](const auto& item) {
+            return item.first.starts_with(message->text);
+          });
+          break;
       }
     }
   }

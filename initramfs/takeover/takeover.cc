@@ -200,6 +200,9 @@ Status PartitionSwap::Undo() {
 
 Status EndSwap(const std::string& disk, const std::string& streamed,
                bool over_raw_disk) {
+  if (access(streamed.c_str(), F_OK) != 0) {
+    return Error{ErrorCode::kNotFound, streamed + " is not there any more"};
+  }
   // Nobody may be there to answer a flush.
   auto swap = PartitionSwap::Load(disk, streamed);
   if (!swap) return swap.error();

@@ -87,7 +87,7 @@ class PartitionSwap {
 };
 
 // What a worker that died in a swap has left: over the raw disk from now on, or
-// as it was.
+// as it was.  kNotFound: the streamed device is gone.
 Status EndSwap(const std::string& disk, const std::string& streamed,
                bool over_raw_disk);
 

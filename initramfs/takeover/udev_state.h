@@ -14,7 +14,7 @@ namespace bootstream {
 // which initramfs/udev/59-bootstream.rules imports.  They outlive the
 // initramfs: the rules of the real root read the same files.
 //
-//   BOOTSTREAM_ROLE=disk|claim|streamed|partition
+//   BOOTSTREAM_ROLE=disk|claim|streamed|partition|source
 //   BOOTSTREAM_LINKS=disk/by-id/... disk/by-path/...    (below /dev)
 
 // Whether a udevd is there to be waited for.

@@ -113,6 +113,7 @@ start_streamd() {
   mkfifo "$work/ready"
   "$streamd" run --disk "${disk:-$work/source.img}" --frontend "$frontend" \
     --socket "$work/nbd" --mount "$work/fuse" --control "$work/control" \
+    --source-socket "$work/source-nbd" --source-mount "$work/source-fuse" \
     --status-file "$work/status.json" --pubkey "$work/office.pub" \
     --url "$url" "$@" >"$work/ready" 2>>"$work/streamd.log" &
   streamd_pid=$!

@@ -32,11 +32,12 @@ kill_streamd
 start_streamd socket
 control wait complete
 control status --json | jq -r .phase | grep -qE 'committed|settled' || die phase
-stop_streamd
+# Killed, for what has settled leaves when it is stopped.
+kill_streamd
 stop_serving
 start_streamd socket
 check_mark "$uri"
-stop_streamd
+kill_streamd
 "$bootagent" check --disk "$work/source.img" >"$work/check" 2>&1 ||
   die "check: $(cat "$work/check")"
 for command in rollback forget; do

@@ -9,7 +9,7 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # What the machines may load, in the order of need; each kernel has some of them
 # built in.
 kernel_modules="virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev \
-virtio_pci virtio_blk failover net_failover virtio_net dm-mod nbd ublk_drv"
+virtio_pci virtio_blk failover net_failover virtio_net dm-mod nbd ublk_drv loop fuse"
 
 # kernel_of RELEASE: a tar of the release's kernel and these modules of it.
 kernel_of() {
@@ -18,6 +18,7 @@ kernel_of() {
   mmdebstrap --quiet --variant=extract --include=linux-image-amd64 "$1" - |
     extract --directory "$tree" --wildcards './boot/vmlinuz-*' \
       '*/kernel/drivers/block/*' '*/kernel/drivers/md/*' \
+      '*/kernel/fs/fuse/*' \
       '*/kernel/drivers/virtio/*' '*/kernel/drivers/net/virtio_net.ko*' \
       '*/kernel/drivers/net/net_failover.ko*' '*/kernel/net/core/failover.ko*'
   mkdir "$tree/out"
@@ -33,7 +34,7 @@ kernel_of() {
 # get_kernel RELEASE: vmlinuz and *.ko in $work/kernel.
 get_kernel() {
   mkdir -p "$work/kernel"
-  untar "$(cached_tree "kernel-$1" "modules 3" kernel_of "$1")" "$work/kernel"
+  untar "$(cached_tree "kernel-$1" "modules 4" kernel_of "$1")" "$work/kernel"
   [ -s "$work/kernel/vmlinuz" ] || die "no kernel of $1"
 }
 

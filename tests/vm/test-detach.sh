@@ -36,12 +36,15 @@ case $frontend in
   ublk) device=/dev/ublkb0 ;;
   *) die "no such front end: $frontend" ;;
 esac
+# Where it is killed, leaving takes a while.
+slow=
+[ "$kills" = 0 ] || slow=,throttling.iops-write=40
 make_office
 migrate
 get_kernel "$release"
 make_initramfs
 machine_processors=2 machine_seconds=300 run_machine "$work/initrd" \
-  -drive "file=$work/source.img,format=raw,if=virtio,discard=unmap" \
+  -drive "file=$work/source.img,format=raw,if=virtio,discard=unmap$slow" \
   -nic user,model=virtio-net-pci
 sed -n 's/^.*\(held for [0-9]* us\).*/\1/p' "$work/console"
 

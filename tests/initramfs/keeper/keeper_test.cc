@@ -97,6 +97,54 @@ TEST_F(KeeperTest, EveryLaterWorkerFindsWhatWasKept) {
   EXPECT_EQ(run.said, "ready here");
 }
 
+// The last worker tells what it has found: one that ended with an error would
+// be started again.
+TEST_F(KeeperTest, ABranchHasNamesOfItsOwn) {
+  const KeeperRun run = Run([this](FdStore store) {
+    auto branch = store.Branch("other-");
+    if (!branch) return kWrong;
+    if (store.restarts() == 0) {
+      if (!store.KeepText("note", "one") || !branch->KeepText("note", "two")) {
+        return kWrong;
+      }
+      store.Say(KeeperWord::kReady, "");
+      ::raise(SIGKILL);
+    }
+    const bool right = store.TakeText("note") == "one" &&
+                       branch->TakeText("note") == "two" &&
+                       !store.TakeText("other-note");
+    Tell(right ? "right" : "wrong");
+    return 0;
+  });
+  EXPECT_EQ(run.said, "ready right");
+}
+
+TEST_F(KeeperTest, WhatABranchForgetsIsGoneAndNothingElse) {
+  const KeeperRun run = Run([this](FdStore store) {
+    auto branch = store.Branch("other-");
+    if (!branch) return kWrong;
+    const unsigned life = store.restarts();
+    if (life == 0) {
+      if (!store.KeepText("note", "one") || !branch->KeepText("a", "1") ||
+          !branch->KeepText("b", "2")) {
+        return kWrong;
+      }
+    } else if (life == 1) {
+      if (!branch->ForgetAll() || branch->TakeText("a")) Tell("not at once ");
+      if (!branch->KeepText("b", "3")) return kWrong;
+    } else {
+      const bool right = store.TakeText("note") == "one" &&
+                         !branch->TakeText("a") && branch->TakeText("b") == "3";
+      Tell(right ? "right" : "wrong");
+      return 0;
+    }
+    store.Say(KeeperWord::kReady, "");
+    ::raise(SIGKILL);
+    return kWrong;
+  });
+  EXPECT_EQ(run.said, "ready right");
+}
+
 TEST_F(KeeperTest, ADescriptorIsTheSameFileInTheNextLife) {
   const KeeperRun run = Run([](FdStore store) {
     UniqueFd pipe = store.Take("pipe");
