@@ -296,7 +296,7 @@ Task<Status> StreamDriver::EndForAnother(IoLoop& loop, UniqueFd disk,
   if (auto s = ending.ChooseFrontend(); !s) co_return s;
   const auto frontend = ending.MakeFrontend(service, migration);
   const auto path = co_await frontend->Start();
-  if (!path) co_return path.error();
+  if (!path) co_return OkStatus();  // it was gone before we came
   co_return co_await frontend->Stop();
 }
 

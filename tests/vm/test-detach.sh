@@ -38,7 +38,7 @@ case $frontend in
 esac
 # Where it is killed, leaving takes a while.
 slow=
-[ "$kills" = 0 ] || slow=,throttling.iops-write=40
+[ "$kills" = 0 ] || slow=,throttling.iops-write=80
 make_office
 migrate
 get_kernel "$release"
