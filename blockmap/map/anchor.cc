@@ -15,7 +15,6 @@ namespace {
 constexpr std::string_view kMagic = "BSANCHR1";
 constexpr uint64_t kCandidateGrid = 262144;
 constexpr uint64_t kCandidateB = 786432;
-constexpr size_t kSlotBytes = 2048;  // sectors 0 and 4
 constexpr size_t kFieldsEnd = 188;
 constexpr uint32_t kLeaving = 1;
 
@@ -94,7 +93,7 @@ Result<Anchor> DecodeAnchor(std::span<const std::byte> candidate) {
   Error nothing{ErrorCode::kNotFound, "no anchor here"};
   for (size_t slot = 0; slot < 2; ++slot) {
     auto anchor =
-        DecodeSector(candidate.subspan(slot * kSlotBytes, kSectorBytes));
+        DecodeSector(candidate.subspan(slot * kAnchorSlotBytes, kSectorBytes));
     if (!anchor) {
       if (anchor.error().code == ErrorCode::kUnsupported) return anchor;
       if (anchor.error().code == ErrorCode::kCorrupt) nothing = anchor.error();
@@ -109,7 +108,8 @@ Result<Anchor> DecodeAnchor(std::span<const std::byte> candidate) {
 bool IsWholeAnchor(std::span<const std::byte> candidate,
                    const Uuid& migration_id) {
   const auto a = DecodeSector(candidate.first(kSectorBytes));
-  const auto b = DecodeSector(candidate.subspan(kSlotBytes, kSectorBytes));
+  const auto b =
+      DecodeSector(candidate.subspan(kAnchorSlotBytes, kSectorBytes));
   return a && b && a->migration_id == migration_id &&
          b->migration_id == migration_id &&
          a->superblock_chunks == b->superblock_chunks &&
@@ -123,7 +123,7 @@ Task<Result<Anchor>> ReadAnchor(BlockDevice& device, uint64_t offset) {
   std::memset(buffer.data(), 0, buffer.size());
   bool any = false;
   for (size_t slot = 0; slot < 2; ++slot) {
-    const size_t at = slot * kSlotBytes;
+    const size_t at = slot * kAnchorSlotBytes;
     const auto sector = buffer.span().subspan(at, kSectorBytes);
     const Status read = co_await device.Read(offset + at, sector);
     if (!read) std::memset(sector.data(), 0, sector.size());

@@ -47,6 +47,24 @@ Task<Result<std::vector<ByteExtent>>> ReadLeftovers(BlockDevice& disk,
   co_return std::vector<ByteExtent>();
 }
 
+// A power cut may have left one sector of two that says leaving.  The other one
+// leads to a map, and must not be what is left when they are zeroed.
+Task<Status> SayItTwice(BlockDevice& disk, uint64_t offset, Anchor anchor) {
+  AlignedBuffer both(kAnchorBytes);
+  const Status read = co_await disk.Read(offset, both.span());
+  if (read && IsWholeAnchor(both.span(), anchor.migration_id)) {
+    co_return OkStatus();
+  }
+  ++anchor.sequence;
+  const auto sector = EncodeAnchor(anchor);
+  AlignedBuffer buffer(kSectorBytes);
+  std::copy(sector.begin(), sector.end(), buffer.data());
+  const uint64_t at = offset + anchor.sequence % 2 * kAnchorSlotBytes;
+  Status s = co_await disk.Write(at, buffer.span());
+  if (s) s = co_await disk.Flush();
+  co_return s;
+}
+
 }  // namespace
 
 Result<std::vector<std::byte>> EncodeLeftovers(
@@ -93,16 +111,18 @@ Task<Status> FinishLeaving(BlockDevice& disk, uint64_t offset,
                            const Anchor& anchor) {
   const auto ranges = co_await ReadLeftovers(disk, anchor);
   if (!ranges) co_return ranges.error();
+  Status s = co_await SayItTwice(disk, offset, anchor);
+  if (!s) co_return s;
   const AlignedBuffer zeroes(kZeroedAtOnce);
   for (const ByteExtent& range : *ranges) {
     if (!MakesSense(range, disk.size_bytes())) {
       co_return Error{ErrorCode::kCorrupt,
                       "map: what is left of it lies outside the disk"};
     }
-    Status s = co_await MakeZero(disk, range, zeroes);
+    s = co_await MakeZero(disk, range, zeroes);
     if (!s) co_return s;
   }
-  Status s = co_await disk.Flush();
+  s = co_await disk.Flush();
   if (!s) co_return s;
   for (const DiskChunk chunk : anchor.superblock_chunks) {
     ByteExtent range{chunk.value * anchor.chunk_bytes, anchor.chunk_bytes};

@@ -8,8 +8,6 @@
 namespace bootstream {
 namespace {
 
-constexpr uint64_t kAnchorSlotBytes = 2048;  // sectors 0 and 4
-
 // What `change` may not touch.
 void KeepPlaces(const Superblock& from, Superblock& to) {
   to.chunk_bytes = from.chunk_bytes;

@@ -80,7 +80,8 @@ struct Anchor {
 
 // Byte offsets of the two candidates on a disk; A, then B.
 std::array<uint64_t, 2> AnchorCandidates(uint64_t disk_size_bytes);
-inline constexpr uint32_t kAnchorBytes = 4096;  // read at each candidate
+inline constexpr uint32_t kAnchorBytes = 4096;      // read at each candidate
+inline constexpr uint32_t kAnchorSlotBytes = 2048;  // two: sectors 0 and 4
 
 std::array<std::byte, kSectorBytes> EncodeAnchor(const Anchor& anchor);
 // The newest valid anchor in the 4096 bytes of a candidate.  kNotFound: there

@@ -7,6 +7,8 @@
 #   test-detach.sh nbd|ublk bookworm|trixie [KILLS [SEED]]
 #
 # KILLS: the driver's worker is killed so often while it is about to leave.
+# MEASURE_ROUNDS and MEASURE_SECONDS are tools/bench detach's: afterwards reads of a
+# partition are measured beside those of two disks that never had us.
 frontend=$1 release=$2 kills=${3:-0} seed=${4:-$RANDOM}
 . "$(dirname "$0")/../e2e/office-functions.sh"
 . "$(dirname "$0")/initramfs-functions.sh"
@@ -25,9 +27,9 @@ make_initramfs() {
   cp "$work"/kernel/*.ko "$root/modules/"
   [ "$frontend" = ublk ] || rm -f "$root/modules/ublk_drv.ko"
   cp "$here/detach-init" "$root/init"
-  printf 'url=%s modules="%s" device=%s kills=%d seed=%d\n' \
+  printf 'url=%s modules="%s" device=%s kills=%d seed=%d rounds=%d seconds=%d\n' \
     "http://10.0.2.2:${url##*:}" "$kernel_modules" "$device" "$kills" "$seed" \
-    >"$root/settings"
+    "${MEASURE_ROUNDS:-0}" "${MEASURE_SECONDS:-1}" >"$root/settings"
   (cd "$root" && find . | cpio --quiet -o -H newc) >"$work/initrd"
 }
 
@@ -40,12 +42,19 @@ esac
 slow=
 [ "$kills" = 0 ] || slow=,throttling.iops-write=80
 make_office
+plain=()
+if [ "${MEASURE_ROUNDS:-0}" != 0 ]; then
+  for name in raw other; do
+    cp "$work/target.img" "$work/$name.img"
+    plain+=(-drive "file=$work/$name.img,format=raw,if=virtio,discard=unmap")
+  done
+fi
 migrate
 get_kernel "$release"
 make_initramfs
-machine_processors=2 machine_seconds=300 run_machine "$work/initrd" \
+machine_processors=2 machine_seconds=$((300 + 40 * ${MEASURE_ROUNDS:-0})) run_machine "$work/initrd" \
   -drive "file=$work/source.img,format=raw,if=virtio,discard=unmap$slow" \
-  -nic user,model=virtio-net-pci
+  "${plain[@]}" -nic user,model=virtio-net-pci
 sed -n 's/^.*\(held for [0-9]* us\).*/\1/p' "$work/console"
 
 # Nothing but the image and what was written: firmware needs nobody's help.
