@@ -173,6 +173,29 @@ TEST(MapSettleTest, EveryPowerCutLeavesAMapOrTheImage) {
   }
 }
 
+// The power fails again while the next start finishes what was left.
+TEST(MapSettleTest, LeavingIsFinishedHoweverOftenThePowerFails) {
+  for (uint64_t cut = 0;; ++cut) {
+    Settling settling(cut);
+    ASSERT_TRUE(settling.Settle());
+    settling.device().CutPowerAtWrite(cut);
+    const bool done = settling.Leave().has_value();
+    std::mt19937_64 random(cut);
+    for (uint64_t second = 0; second < 200; ++second) {
+      CrashDevice after(settling.device().AfterPowerCut(random));
+      const auto anchor = RunInline(ReadAnchor(after, AnchorAt()));
+      if (!anchor || !anchor->leaving) break;
+      after.CutPowerAtWrite(second / 4);
+      if (RunInline(FinishLeaving(after, AnchorAt(), *anchor))) break;
+      CrashDevice again(after.AfterPowerCut(random));
+      ASSERT_EQ(Settling::Check(std::move(again)), "")
+          << "write " << cut << ", then " << second / 4;
+    }
+    if (done) break;
+    ASSERT_LT(cut, 1000U);
+  }
+}
+
 TEST(MapSettleTest, IsNotSettledWhileAHomeIsNotKnownToBeZero) {
   Settling settling(1);
   ASSERT_TRUE(settling.Settle());
