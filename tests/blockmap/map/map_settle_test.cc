@@ -181,15 +181,15 @@ TEST(MapSettleTest, LeavingIsFinishedHoweverOftenThePowerFails) {
     settling.device().CutPowerAtWrite(cut);
     const bool done = settling.Leave().has_value();
     std::mt19937_64 random(cut);
-    for (uint64_t second = 0; second < 200; ++second) {
+    for (uint64_t second = 0; second < 80; ++second) {
       CrashDevice after(settling.device().AfterPowerCut(random));
       const auto anchor = RunInline(ReadAnchor(after, AnchorAt()));
       if (!anchor || !anchor->leaving) break;
-      after.CutPowerAtWrite(second / 4);
+      after.CutPowerAtWrite(second / 2);
       if (RunInline(FinishLeaving(after, AnchorAt(), *anchor))) break;
       CrashDevice again(after.AfterPowerCut(random));
       ASSERT_EQ(Settling::Check(std::move(again)), "")
-          << "write " << cut << ", then " << second / 4;
+          << "write " << cut << ", then " << second / 2;
     }
     if (done) break;
     ASSERT_LT(cut, 1000U);
