@@ -181,15 +181,19 @@ TEST(MapSettleTest, LeavingIsFinishedHoweverOftenThePowerFails) {
     settling.device().CutPowerAtWrite(cut);
     const bool done = settling.Leave().has_value();
     std::mt19937_64 random(cut);
-    for (uint64_t second = 0; second < 80; ++second) {
+    for (int fate = 0; fate < 100; ++fate) {
       CrashDevice after(settling.device().AfterPowerCut(random));
       const auto anchor = RunInline(ReadAnchor(after, AnchorAt()));
-      if (!anchor || !anchor->leaving) break;
-      after.CutPowerAtWrite(second / 2);
-      if (RunInline(FinishLeaving(after, AnchorAt(), *anchor))) break;
+      if (!anchor || !anchor->leaving) {
+        if (fate == 9) break;  // it does not come to that
+        continue;
+      }
+      const uint64_t second = fate % 20;
+      after.CutPowerAtWrite(second);
+      if (RunInline(FinishLeaving(after, AnchorAt(), *anchor))) continue;
       CrashDevice again(after.AfterPowerCut(random));
       ASSERT_EQ(Settling::Check(std::move(again)), "")
-          << "write " << cut << ", then " << second / 2;
+          << "write " << cut << ", then " << second;
     }
     if (done) break;
     ASSERT_LT(cut, 1000U);
