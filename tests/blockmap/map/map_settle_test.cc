@@ -181,14 +181,21 @@ TEST(MapSettleTest, LeavingIsFinishedHoweverOftenThePowerFails) {
     settling.device().CutPowerAtWrite(cut);
     const bool done = settling.Leave().has_value();
     std::mt19937_64 random(cut);
-    for (int fate = 0; fate < 100; ++fate) {
+    uint64_t writes = 0;
+    for (int fate = 0; fate < 60; ++fate) {
       CrashDevice after(settling.device().AfterPowerCut(random));
       const auto anchor = RunInline(ReadAnchor(after, AnchorAt()));
       if (!anchor || !anchor->leaving) {
         if (fate == 9) break;  // it does not come to that
         continue;
       }
-      const uint64_t second = fate % 20;
+      if (writes == 0) {
+        CrashDevice whole(after.image());
+        ASSERT_TRUE(RunInline(FinishLeaving(whole, AnchorAt(), *anchor)));
+        writes = whole.write_count();
+      }
+      // The last write, the anchor's, more often than others.
+      const uint64_t second = fate % 4 == 0 ? random() % writes : writes - 1;
       after.CutPowerAtWrite(second);
       if (RunInline(FinishLeaving(after, AnchorAt(), *anchor))) continue;
       CrashDevice again(after.AfterPowerCut(random));
