@@ -49,7 +49,7 @@ MapStore::Impl::CommitLocked(Fresh fresh) {
     if (Status s = co_await WaitForCheckpoint(); !s) co_return s.error();
     if (superblock.phase == Phase::kSettled) {
       const auto guard = co_await superblock_mutex.Lock();
-      if (Status s = co_await LeaveSettled(); !s) co_return s.error();
+      if (Status s = co_await GoBackToCommitted(); !s) co_return s.error();
     }
     fresh_journal = fresh_journal || pending.block_count() > writer.room();
   }

@@ -127,7 +127,7 @@ Task<Status> MapStore::Impl::WriteElsewhere(Batch* batch) {
   if (Status s = co_await WaitForCheckpoint(); !s) co_return s;
   {
     const auto guard = co_await superblock_mutex.Lock();
-    if (Status s = co_await LeaveSettled(); !s) co_return s;
+    if (Status s = co_await GoBackToCommitted(); !s) co_return s;
   }
   LoadedMap loaded;
   Status status = co_await LoadAgain(batch, loaded);

@@ -31,19 +31,33 @@ bool MakesSense(const ByteExtent& range, uint64_t disk_bytes) {
          range.offset <= disk_bytes && range.size <= disk_bytes - range.offset;
 }
 
+// What of `chunk` is on the disk; empty: nothing.
+ByteExtent PlaceOf(DiskChunk chunk, uint32_t chunk_bytes, uint64_t disk_bytes) {
+  if (chunk.value >= disk_bytes / chunk_bytes + 1) return {};
+  const uint64_t begin = chunk.value * chunk_bytes;
+  return {begin, std::min<uint64_t>(chunk_bytes, disk_bytes - begin)};
+}
+
 // From either of the superblock chunks.  None has them: they were zero before
-// the list was touched.
+// the list was touched.  Where one cannot be read, that is not known.
 Task<Result<std::vector<ByteExtent>>> ReadLeftovers(BlockDevice& disk,
                                                     const Anchor& anchor) {
   AlignedBuffer buffer(kLeftoversBytes);
+  Status unreadable;
   for (const DiskChunk chunk : anchor.superblock_chunks) {
-    const uint64_t at = chunk.value * anchor.chunk_bytes + kLeftoversOffset;
-    if (!MakesSense({at, kLeftoversBytes}, disk.size_bytes())) continue;
-    const Status read = co_await disk.Read(at, buffer.span());
-    if (!read) continue;
+    const ByteExtent place =
+        PlaceOf(chunk, anchor.chunk_bytes, disk.size_bytes());
+    if (place.size < kLeftoversOffset + kLeftoversBytes) continue;
+    const Status read =
+        co_await disk.Read(place.offset + kLeftoversOffset, buffer.span());
+    if (!read) {
+      unreadable = read;
+      continue;
+    }
     auto ranges = DecodeLeftovers(buffer.span(), anchor.migration_id);
     if (ranges) co_return ranges;
   }
+  if (!unreadable) co_return unreadable.error();
   co_return std::vector<ByteExtent>();
 }
 
@@ -125,10 +139,9 @@ Task<Status> FinishLeaving(BlockDevice& disk, uint64_t offset,
   s = co_await disk.Flush();
   if (!s) co_return s;
   for (const DiskChunk chunk : anchor.superblock_chunks) {
-    ByteExtent range{chunk.value * anchor.chunk_bytes, anchor.chunk_bytes};
-    if (range.offset >= disk.size_bytes()) continue;
-    range.size = std::min(range.size, disk.size_bytes() - range.offset);
-    s = co_await MakeZero(disk, range, zeroes);
+    const ByteExtent place =
+        PlaceOf(chunk, anchor.chunk_bytes, disk.size_bytes());
+    s = co_await MakeZero(disk, place, zeroes);
     if (!s) co_return s;
   }
   s = co_await disk.Flush();

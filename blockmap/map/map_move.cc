@@ -46,7 +46,7 @@ Task<Status> MapStore::Impl::MoveMetadata(DiskChunk chunk) {
 
 Task<Status> MapStore::Impl::MoveManifest() {
   if (Status s = CheckWritable(); !s) co_return s;
-  if (Status s = co_await LeaveSettled(); !s) co_return s;
+  if (Status s = co_await GoBackToCommitted(); !s) co_return s;
   const auto manifest = co_await ReadManifest(device, superblock);
   if (!manifest) co_return manifest.error();
   const auto taken = co_await TakeUnreserved(manifest_chunks.size());
@@ -71,7 +71,7 @@ Task<Status> MapStore::Impl::MoveManifest() {
 // nothing else is written meanwhile.
 Task<Status> MapStore::Impl::MoveSuperblock(DiskChunk from) {
   if (Status s = CheckWritable(); !s) co_return s;
-  if (Status s = co_await LeaveSettled(); !s) co_return s;
+  if (Status s = co_await GoBackToCommitted(); !s) co_return s;
   const auto taken = co_await TakeUnreserved(1);
   if (!taken) co_return taken.error();
   Superblock next = superblock;
@@ -104,7 +104,7 @@ Task<Status> MapStore::Impl::MoveAnchor() {
                     "map: the anchor's other place is in use"};
   }
   region.SetOccupant(place, {ChunkUse::kMetadata, 0});
-  Status status = co_await LeaveSettled();
+  Status status = co_await GoBackToCommitted();
   if (status) status = co_await TryPlace(place);
   if (!status) {
     region.Free(place);

@@ -254,7 +254,7 @@ Task<Status> MapStore::Impl::FinishOpen() {
   const uint64_t count =
       ChainChunksFor(CheckpointBytes(map, region.base().size()), chunk_bytes());
   if (region.plain_free_count() < count) co_return status;
-  if (Status s = co_await LeaveSettled(); !s) co_return s;
+  if (Status s = co_await GoBackToCommitted(); !s) co_return s;
   Snapshot snapshot;
   snapshot.journal = journals.back().name;
   snapshot.sequence = writer.next_sequence();

@@ -54,12 +54,22 @@ Status MapStore::Impl::CheckSettled() const {
     return Error{ErrorCode::kUnavailable, "map: not settled: " + why};
   };
   if (superblock.phase != Phase::kCommitted) return not_yet("not committed");
-  if (map.has_patches()) return not_yet("a patch waits for its base");
+  if (!IsAllHome()) return not_yet("something is not at home, or in parts");
   const uint64_t settled = SettledCount();
   const uint64_t count = image.grid.chunk_count();
   if (settled == count) return OkStatus();
   return not_yet(std::to_string(settled) + " of " + std::to_string(count) +
                  " chunks");
+}
+
+bool MapStore::Impl::IsAllHome() const {
+  bool all = !map.has_patches();
+  map.ForEach([&](ImageChunk chunk, const ChunkState& state) {
+    if (!state.location.on_disk()) return;
+    all = all && state.location == Location::At(HomeOf(chunk)) &&
+          state.valid == image.grid.full_mask(chunk.value);
+  });
+  return all;
 }
 
 uint64_t MapStore::Impl::SettledCount() const {
@@ -76,8 +86,15 @@ uint64_t MapStore::Impl::SettledCount() const {
   return settled;
 }
 
+Task<Status> MapStore::Impl::Unsettle(DiskChunk home) {
+  region.ForgetZeroed(home);
+  co_return co_await UpdateSuperblock([](Superblock& block) {
+    if (block.phase == Phase::kSettled) block.phase = Phase::kCommitted;
+  });
+}
+
 // REQUIRES: `superblock_mutex` is held, or nothing else runs.
-Task<Status> MapStore::Impl::LeaveSettled() {
+Task<Status> MapStore::Impl::GoBackToCommitted() {
   if (superblock.phase != Phase::kSettled) co_return OkStatus();
   Superblock next = superblock;
   next.phase = Phase::kCommitted;
@@ -136,7 +153,7 @@ Task<Status> MapStore::Impl::Leave() {
   if (Status s = co_await WaitForCheckpoint(); !s) co_return s;
   const auto guard = co_await superblock_mutex.Lock();
   if (Status s = CheckWritable(); !s) co_return s;
-  if (superblock.phase != Phase::kSettled || !pending.empty() ||
+  if (superblock.phase != Phase::kSettled || !pending.empty() || !IsAllHome() ||
       superblock.anchor_offset == kNone) {
     co_return Error{ErrorCode::kUnavailable, "map: not settled any more"};
   }

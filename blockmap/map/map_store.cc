@@ -256,6 +256,9 @@ Task<Status> MapStore::GiveUpSource() { return impl_->GiveUpSource(); }
 void MapStore::NoteZeroed(DiskChunk chunk) { impl_->region.NoteZeroed(chunk); }
 uint64_t MapStore::settled_count() const { return impl_->SettledCount(); }
 Task<Status> MapStore::Settle() { return impl_->Settle(); }
+Task<Status> MapStore::Unsettle(DiskChunk home) {
+  return impl_->Unsettle(home);
+}
 Task<Status> MapStore::Leave() { return impl_->Leave(); }
 Task<Status> MapStore::Checkpoint() { return impl_->Checkpoint(); }
 Task<Status> MapStore::WriteAnchor(uint64_t offset) {

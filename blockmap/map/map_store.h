@@ -160,6 +160,9 @@ class MapStore {
   // it is not so yet; nothing has changed.
   Task<Status> Settle();
 
+  // Something is about to lie elsewhere than at its `home`, which counts as
+  // zero no more; settled no longer, durably, when this has returned OK.
+  Task<Status> Unsettle(DiskChunk home);
   // How many image chunks are so.
   uint64_t settled_count() const;
 

@@ -187,8 +187,11 @@ class MapStore::Impl {
   // --- Settled, and gone (map_settle.cc) ---
   Task<Status> Settle();
   Status CheckSettled() const;
+  // Whatever is on the disk is whole and at home.
+  bool IsAllHome() const;
+  Task<Status> Unsettle(DiskChunk home);
   uint64_t SettledCount() const;
-  Task<Status> LeaveSettled();
+  Task<Status> GoBackToCommitted();
   Task<Status> Leave();
   // Live ones and the anchor's.
   std::vector<DiskChunk> LiveMetadata() const;

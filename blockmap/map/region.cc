@@ -175,7 +175,7 @@ void Region::SetOccupant(DiskChunk chunk, Occupant occupant) {
   const bool is_free = packed == 0;
   if (was_free && !is_free) {
     free_[ClassOf(chunk)].Remove(chunk.value);
-    if (zeroed_.Contains(chunk.value)) zeroed_.Remove(chunk.value);
+    ForgetZeroed(chunk);
   }
   if (!was_free && is_free) free_[ClassOf(chunk)].Add({chunk.value, 1});
   SetPacked(chunk, packed);
@@ -186,6 +186,10 @@ void Region::Free(DiskChunk chunk) { SetOccupant(chunk, {ChunkUse::kFree}); }
 void Region::NoteZeroed(DiskChunk chunk) {
   assert(IsFree(chunk) && IsOurs(chunk));
   if (!zeroed_.Contains(chunk.value)) zeroed_.Add({chunk.value, 1});
+}
+
+void Region::ForgetZeroed(DiskChunk chunk) {
+  if (zeroed_.Contains(chunk.value)) zeroed_.Remove(chunk.value);
 }
 
 void Region::Join(DiskChunk chunk) {

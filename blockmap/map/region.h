@@ -86,6 +86,7 @@ class Region {
   // A free chunk is all zero on the disk; remembered until somebody gets it.
   // REQUIRES: it is free.
   void NoteZeroed(DiskChunk chunk);
+  void ForgetZeroed(DiskChunk chunk);
   bool IsZeroed(DiskChunk chunk) const { return zeroed_.Contains(chunk.value); }
   uint64_t zeroed_count() const { return zeroed_.count(); }
   // The whole disk, of so many chunks, is ours: what has joined is so for good,

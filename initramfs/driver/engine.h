@@ -190,6 +190,7 @@ class StreamEngine final : public BlockService {
   Task<void> ClosePhase(ImageChunk chunk);
   Task<Result<bool>> IsAsInManifest(ImageChunk chunk, const ChunkState& state);
   void Quarantine(DiskChunk place);
+  bool IsBadPlace(DiskChunk place) const;
   Status Fail(ImageChunk chunk, const ChunkState& state, const char* what,
               Status status);
 
@@ -229,6 +230,7 @@ class StreamEngine final : public BlockService {
 
   // pinned.cc
   Task<Status> MakeHome(ImageChunk chunk);
+  Status GiveUpHome(ImageChunk chunk, Status failure);
   Task<Result<bool>> TakeFromSource(DiskChunk home);
   bool HasClean(ImageChunk chunk, const ChunkState& state) const;
   Task<Status> ClearHome(ImageChunk chunk);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -104,6 +105,10 @@ Task<Status> StreamEngine::DropClean(ImageChunk chunk, bool bad_place) {
 void StreamEngine::Quarantine(DiskChunk place) {
   if (bad_places_.size() >= kBadPlacesMax || !store_.AllocateAt(place)) return;
   bad_places_.push_back(place);
+}
+
+bool StreamEngine::IsBadPlace(DiskChunk place) const {
+  return std::ranges::find(bad_places_, place) != bad_places_.end();
 }
 
 // An image that is complete needs no network at the next boot: it must not say

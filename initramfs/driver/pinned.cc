@@ -13,6 +13,11 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
     ChunkLocks::Guard guard = co_await locks_.Exclusive(chunk);
     ChunkState state = store_.map().Get(chunk);
     if (state.location == Location::At(home)) co_return OkStatus();
+    if (IsBadPlace(home)) {
+      co_return Error{
+          ErrorCode::kIo,
+          "disk chunk " + std::to_string(home.value) + " takes no write"};
+    }
     bool ours = store_.AllocateAt(home);
     if (!ours && store_.region().OccupantOf(home).use == ChunkUse::kForeign) {
       const Result<bool> taken = co_await TakeFromSource(home);
@@ -43,15 +48,15 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
         if (!s) co_return s;
         continue;
       }
-      if (s) s = co_await device_.Write(DiskOffset(home), content.span());
       if (!s) {
         store_.Release(home);
         co_return s;
       }
+      s = co_await device_.Write(DiskOffset(home), content.span());
+      if (!s) co_return GiveUpHome(chunk, std::move(s));
     } else if (MissingBlocks(chunk, state) == 0) {  // zero
       if (auto s = co_await FillZeroes(home, chunk); !s) {
-        store_.Release(home);
-        co_return s;
+        co_return GiveUpHome(chunk, std::move(s));
       }
       state.valid = state.dirty = grid_.full_mask(chunk.value);
     }
@@ -63,6 +68,14 @@ Task<Status> StreamEngine::MakeHome(ImageChunk chunk) {
   co_return Error{ErrorCode::kNoSpace, "the home of image chunk " +
                                            std::to_string(chunk.value) +
                                            " does not become free"};
+}
+
+// A home that has refused a write.  What must be there tries it again, all else
+// goes elsewhere from now on.
+Status StreamEngine::GiveUpHome(ImageChunk chunk, Status failure) {
+  store_.Release(HomeOf(chunk));
+  if (!manifest_->IsPinned(chunk)) Quarantine(HomeOf(chunk));
+  return failure;
 }
 
 // True: `home` is allocated for the caller.  False: it is the source's no more.

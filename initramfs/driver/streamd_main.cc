@@ -27,6 +27,8 @@
 #include "initramfs/driver/kept_disk.h"
 #include "initramfs/driver/process.h"
 #include "initramfs/driver/scan.h"
+#include "initramfs/driver/take_over.h"
+#include "initramfs/driver/worker_disk.h"
 #include "initramfs/keeper/keeper.h"
 #include "initramfs/takeover/takeover.h"
 #include "initramfs/takeover/udev_state.h"
@@ -74,62 +76,6 @@ Result<std::string> ChooseDisk(const Options& options) {
   return found->disk;
 }
 
-// One that was killed keeps its lock until its last I/O has ended.
-bool LockSoon(int fd, int lock) {
-  const auto patience =
-      std::chrono::steady_clock::now() + std::chrono::seconds(5);
-  while (::flock(fd, lock | LOCK_NB) != 0) {
-    if (std::chrono::steady_clock::now() > patience) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return true;
-}
-
-Result<UniqueFd> OpenForDriver(const Options& options) {
-  const std::string& path = options.driver.disk;
-  if (options.takeover) {
-    auto claimed = ClaimDisk(path);
-    if (!claimed) return claimed.error();
-    return std::move(claimed->fd);
-  }
-  auto fd = OpenDisk(path, options.driver.read_only ? OpenMode::kReadOnly
-                                                    : OpenMode::kReadWrite);
-  if (!fd) return fd.error();
-  if (!LockSoon(fd->get(), options.driver.read_only ? LOCK_SH : LOCK_EX)) {
-    return Error{ErrorCode::kRefused,
-                 path +
-                     " is in use by another streamd or bootagent: let it "
-                     "end first"};
-  }
-  return fd;
-}
-
-struct OpenedDisk {
-  UniqueFd disk;
-  UniqueFd proc;  // with a keeper: leads to the system's root from ours
-};
-
-// With a keeper: what all workers share stays with it, and we have our own.
-Result<OpenedDisk> OpenDiskOnce(const Options& options, FdStore& kept) {
-  UniqueFd disk = kept.Take("disk");
-  if (!disk) {
-    auto opened = OpenForDriver(options);
-    if (!opened) return opened.error();
-    if (!kept.has_keeper()) return OpenedDisk{std::move(*opened), UniqueFd()};
-    disk = std::move(*opened);
-    if (auto s = kept.Keep("disk", disk.get()); !s) return s.error();
-  }
-  UniqueFd proc = kept.Take("proc");
-  if (!proc) {
-    proc.reset(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!proc) return ErrnoError(errno, "/proc");
-    if (auto s = kept.Keep("proc", proc.get()); !s) return s.error();
-  }
-  auto ours = OpenForThisWorker(disk.get(), proc.get());
-  if (!ours) return ours.error();
-  return OpenedDisk{std::move(*ours), std::move(proc)};
-}
-
 // Go to the root directory that outlives the initramfs.
 Status ChangeRoot(const std::string& path, FdStore& kept) {
   if (path.empty()) return OkStatus();
@@ -144,140 +90,6 @@ Status ChangeRoot(const std::string& path, FdStore& kept) {
   }
   return OkStatus();
 }
-
-// From now on this thread sees the machine as its first process does: our own
-// root has neither /dev nor /sys.
-Status EnterSystemRoot(int proc) {
-  const UniqueFd root(
-      ::openat(proc, "1/root", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!root || ::unshare(CLONE_FS) != 0 || ::fchdir(root.get()) != 0 ||
-      ::chroot(".") != 0) {
-    return ErrnoError(errno, "enter the system's root");
-  }
-  return OkStatus();
-}
-
-// What blocks, perhaps while somebody waits for what this loop serves.
-using Blocking = std::function<Status()>;
-Task<Status> DoAside(IoLoop& loop, Blocking work) {
-  Event done;
-  Status status;
-  std::thread worker([&] {
-    status = work();
-    loop.Post([&] { done.Set(); });
-  });
-  co_await done;
-  worker.join();
-  co_return status;
-}
-
-// A driver that has taken a disk over, and leaves it when everything settled.
-class Takeover {
- public:
-  Takeover(IoLoop& loop, const Options& options, int proc)
-      : loop_(loop), options_(options), proc_(proc) {}
-  void set_device(std::string device) { device_ = std::move(device); }
-
-  Task<Status> Map() {
-    Blocking map = [this] {
-      const auto mapped = MapPartitions(options_.driver.disk, device_);
-      return mapped ? OkStatus() : Status(mapped.error());
-    };
-    co_return co_await DoAside(loop_, std::move(map));
-  }
-
-  // What a worker before us has begun.
-  Task<Status> EndSwapOfAnother(bool over_raw_disk) {
-    Blocking end = [this, over_raw_disk] {
-      return EndSwap(options_.driver.disk, device_, over_raw_disk);
-    };
-    co_return co_await InSystemRoot(std::move(end));
-  }
-
-  // When everything has settled, and until it has worked; then we are told to
-  // end.
-  Task<void> LeaveWhenSettled(StreamDriver& driver) {
-    while (!ended_) {
-      co_await loop_.Sleep(kLookWhetherSettled);
-      if (ended_ || !driver.settled()) continue;
-      const Status status = co_await Swap(driver);
-      if (status) {
-        ::kill(::getpid(), SIGTERM);
-        break;
-      }
-      if (status.error().code == ErrorCode::kUnavailable) continue;
-      std::cerr << "streamd: the driver stays: " << status.error().message
-                << std::endl;
-      for (int i = 0; i < kLooksBeforeNextTry && !ended_; ++i) {
-        co_await loop_.Sleep(kLookWhetherSettled);
-      }
-    }
-    left_off_.Set();
-  }
-  Task<void> Stop() {
-    ended_ = true;
-    co_await left_off_;
-  }
-
-  // The last: what we have made in the system.
-  Task<Status> GiveBack() {
-    Blocking give = [this] {
-      ::unlink(options_.driver.control.c_str());
-      return GiveDiskBack(options_.driver.disk, device_);
-    };
-    co_return co_await InSystemRoot(std::move(give));
-  }
-
- private:
-  static constexpr auto kLookWhetherSettled = std::chrono::milliseconds(100);
-  static constexpr int kLooksBeforeNextTry = 300;
-
-  Task<Status> InSystemRoot(Blocking work) {
-    Blocking inside = [this, work = std::move(work)] {
-      if (!options_.root.empty()) {
-        if (auto s = EnterSystemRoot(proc_); !s) return s;
-      }
-      return work();
-    };
-    co_return co_await DoAside(loop_, std::move(inside));
-  }
-
-  // The partitions' devices get the raw disk, and the map leaves it, while
-  // nobody reads or writes.
-  Task<Status> Swap(StreamDriver& driver) {
-    std::optional<PartitionSwap> swap;
-    Blocking prepare = [&] {
-      auto prepared = PartitionSwap::Prepare(options_.driver.disk, device_);
-      if (!prepared) return Status(prepared.error());
-      swap.emplace(std::move(*prepared));
-      return OkStatus();
-    };
-    if (auto s = co_await InSystemRoot(std::move(prepare)); !s) co_return s;
-    const size_t count = swap->partition_count();
-    const auto begun = loop_.Now();
-    Blocking suspend = [&] { return swap->Suspend(); };
-    Status status = co_await InSystemRoot(std::move(suspend));
-    if (status) status = co_await driver.Leave();
-    const bool left = status.has_value();
-    Blocking resume = [&] { return left ? swap->Finish() : swap->Undo(); };
-    const Status resumed = co_await InSystemRoot(std::move(resume));
-    const auto held = std::chrono::duration_cast<std::chrono::microseconds>(
-        loop_.Now() - begun);
-    if (status) status = resumed;
-    if (!status) co_return status;
-    std::cerr << "streamd: everything has settled, and the driver leaves; the "
-              << count << " partitions were held for " << held.count() << " us"
-              << std::endl;
-    co_return status;
-  }
-
-  IoLoop& loop_;
-  const Options& options_;
-  int proc_;
-  std::string device_;
-  bool ended_ = false;
-  Event left_off_;
-};
 
 Task<Status> ServeUntilTold(IoLoop& loop, StreamDriver& driver, int signals,
                             FdStore& kept) {
@@ -301,7 +113,7 @@ struct Outcome {
 };
 
 // The migration had settled, and the worker before us died while it left.
-Task<Outcome> EndLeaving(IoLoop& loop, Takeover& takeover, UniqueFd disk,
+Task<Outcome> EndLeaving(IoLoop& loop, TakeOver& takeover, UniqueFd disk,
                          const Options& options, FdStore& kept) {
   Status status = co_await takeover.EndSwapOfAnother(/*over_raw_disk=*/true);
   const bool no_device = !status && status.error().code == ErrorCode::kNotFound;
@@ -313,11 +125,12 @@ Task<Outcome> EndLeaving(IoLoop& loop, Takeover& takeover, UniqueFd disk,
   co_return Outcome{std::move(status), true};
 }
 
-Task<Outcome> RunDriver(IoLoop& loop, const Options& options, OpenedDisk disk,
+Task<Outcome> RunDriver(IoLoop& loop, const Options& options, WorkerDisk disk,
                         int signals, FdStore& kept) {
   const auto device_before = kept.TakeText("device");
   const bool resumed = device_before.has_value();
-  Takeover takeover(loop, options, disk.proc.get());
+  TakeOver takeover(loop, {options.driver.disk, options.driver.control,
+                           options.root, disk.proc.get()});
   takeover.set_device(device_before.value_or(""));
   if (resumed) {
     if (auto s = ChangeRoot(options.root, kept); !s) co_return Outcome{s};
@@ -351,9 +164,10 @@ Task<Outcome> RunDriver(IoLoop& loop, const Options& options, OpenedDisk disk,
   } else {
     std::cout << line << std::endl;
   }
-  if (options.takeover) Spawn(takeover.LeaveWhenSettled(**driver));
+  const bool leaves = options.takeover && !options.driver.read_only;
+  if (leaves) Spawn(takeover.LeaveWhenSettled(**driver));
   Status status = co_await ServeUntilTold(loop, **driver, signals, kept);
-  if (options.takeover) {
+  if (leaves) {
     co_await takeover.Stop();
     if (status && (*driver)->left()) status = co_await takeover.GiveBack();
   }
@@ -380,7 +194,8 @@ Result<Outcome> RunInThisProcess(const Options& options, FdStore& kept) {
   }
   auto signals = CatchSignals();
   if (!signals) return signals.error();
-  auto disk = OpenDiskOnce(options, kept);
+  auto disk = OpenDiskOnce(options.driver.disk, options.takeover,
+                           options.driver.read_only, kept);
   if (!disk) return disk.error();
   auto loop = IoLoop::Create();
   if (!loop) return loop.error();
@@ -524,7 +339,8 @@ Status ReadTableAgain(const std::string& disk) {
 }
 
 Status LeaveDisk(const Options& options) {
-  auto disk = OpenForDriver(options);
+  auto disk = OpenForDriver(options.driver.disk, /*takeover=*/false,
+                            /*read_only=*/false);
   if (!disk) return disk.error();
   auto loop = IoLoop::Create();
   if (!loop) return loop.error();

@@ -93,6 +93,10 @@ Task<Status> StreamEngine::WriteExclusive(Piece piece,
     ChunkLocks::Guard guard = co_await locks_.Exclusive(piece.chunk);
     ChunkState state = store_.map().Get(piece.chunk);
     if (goes_home && state.location != home) continue;
+    if (stays_away) {
+      const auto s = co_await store_.Unsettle(HomeOf(piece.chunk));
+      if (!s) co_return s;
+    }
     const uint64_t edges = BlocksOf(piece) & ~CoveredBlocksOf(piece);
     if ((edges & MissingBlocks(piece.chunk, state)) != 0 &&
         store_.patch_room_bytes() < kPatchRoomLowBytes) {

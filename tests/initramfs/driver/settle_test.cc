@@ -151,6 +151,31 @@ TEST_F(SettleTest, KeepsToItsRate) {
   EXPECT_EQ(settler_->state(), Settler::State::kSettled);
 }
 
+// A home that takes no write: what is written there lies elsewhere, and the raw
+// disk is the image no more.
+TEST_F(SettleTest, NothingLeavesWhileSomethingCannotComeHome) {
+  GiveUpAndComplete();
+  Settle();
+  const uint64_t chunk = kZeroChunk + 1;
+  rig_.faults().FailWritesTo(chunk * kChunk, kChunk);
+  rig_.Write(chunk * kChunk + 4096, 4096, std::byte{0x61});
+  ASSERT_TRUE(RunInline(rig_.engine().Flush()));
+  EXPECT_EQ(rig_.store().superblock().phase, Phase::kCommitted);
+  EXPECT_EQ(RunInline(rig_.store().Leave()).error().code,
+            ErrorCode::kUnavailable);
+  const auto before = All();
+  rig_.executor().Advance(seconds(5));
+  EXPECT_EQ(settler_->state(), Settler::State::kRunning);
+  EXPECT_FALSE(settler_->failure().empty());
+  EXPECT_TRUE(All() == before);
+  // After the next start it can again, and everything does.
+  rig_.faults().Mend();
+  End();
+  rig_.Restart();
+  Settle();
+  LeaveAndExpect(before);
+}
+
 TEST_F(SettleTest, AnUnreadablePlaceIsToldAndNothingIsLost) {
   rig_.Write(2 * kChunk, kChunk, std::byte{0x51});
   GiveUpAndComplete();
