@@ -1,16 +1,13 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <functional>
 #include <iostream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -24,7 +21,6 @@
 #include "blockmap/image/least_rights.h"
 #include "initramfs/driver/control_server.h"
 #include "initramfs/driver/driver.h"
-#include "initramfs/driver/kept_disk.h"
 #include "initramfs/driver/process.h"
 #include "initramfs/driver/scan.h"
 #include "initramfs/driver/take_over.h"
