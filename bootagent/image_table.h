@@ -15,8 +15,7 @@ namespace bootstream {
 Task<Result<PartitionTable>> ReadImageTable(const Manifest& manifest,
                                             ChunkSource& source);
 
-// kRefused: a partition does not begin at a multiple of 4 KiB, or /boot lies in
-// the root file system, which is then pinned as a whole.
+// kRefused: a partition does not begin at a multiple of 4 KiB.
 Status CheckImageTable(const Manifest& manifest, const PartitionTable& table);
 
 }  // namespace bootstream

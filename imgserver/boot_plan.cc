@@ -88,6 +88,28 @@ void AddPrefetch(const Grid& grid, const BootTrace& trace, size_t take_over,
   }
 }
 
+// A kernel and its initramfs are more than that; labels that are probed, a font
+// and a picture are less.
+constexpr uint64_t kKernelBytesMin = uint64_t{8} << 20;
+
+// Partitions that the first `take_over` reads have loaded a kernel from.
+std::vector<ByteExtent> LoaderPartitions(const PartitionTable& table,
+                                         const BootTrace& trace,
+                                         size_t take_over) {
+  std::vector<ByteExtent> loaded;
+  for (const Partition& partition : table.partitions) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < take_over; ++i) {
+      const TraceRead& read = trace.reads[i];
+      const bool inside = read.offset >= partition.extent.offset &&
+                          read.offset < partition.extent.end();
+      if (inside) bytes += read.size;
+    }
+    if (bytes >= kKernelBytesMin) loaded.push_back(partition.extent);
+  }
+  return loaded;
+}
+
 Status CheckTrace(const Grid& grid, const BootTrace& trace) {
   if (trace.disk_bytes != grid.size_bytes) {
     return Error{ErrorCode::kInvalid, "the trace is of a disk of " +
@@ -127,6 +149,11 @@ Result<BootPlan> PlanBoot(const Grid& grid, const ImageLayout& layout,
       order.Add(grid, trace->reads[i].offset, trace->reads[i].size);
     }
   }
+  if (!trace && layout.boot_in_root) {
+    return Error{ErrorCode::kRefused,
+                 "/boot lies in the root file system; what the boot loader "
+                 "reads of that must be watched (imgtool trace, --trace)"};
+  }
   for (const ByteExtent& table : layout.table.table_extents) {
     order.Add(grid, table.offset, table.size);
   }
@@ -138,7 +165,12 @@ Result<BootPlan> PlanBoot(const Grid& grid, const ImageLayout& layout,
   BootPlan plan;
   plan.boot_set = order.extents();
   plan.boot_chunk_count = order.count();
-  plan.pinned = PinnedChunks(grid, layout.pinned);
+  std::vector<ByteExtent> pinned = layout.pinned;
+  if (trace) {
+    const auto loaded = LoaderPartitions(layout.table, *trace, take_over);
+    pinned.insert(pinned.end(), loaded.begin(), loaded.end());
+  }
+  plan.pinned = PinnedChunks(grid, std::move(pinned));
   if (trace) AddPrefetch(grid, *trace, take_over, order, plan.prefetch);
   for (const BootTrace& machine : machines) {
     if (auto status = CheckMachineTrace(grid, machine); !status) {

@@ -24,7 +24,10 @@ struct BootPlan {
 // then the tables and what `layout` says.  Without a trace only the latter.
 // `machines` are what streamed machines have read (kFromStreamed): it is wanted
 // too, behind what the watched boot has read.
-// kRefused: the trace has no take-over; kInvalid: it is of another disk.
+// A partition from which the loader has read a kernel is pinned, whatever is
+// known of it: /boot may lie in any file system.
+// kRefused: the trace has no take-over, or there is none and /boot lies in the
+// root file system; kInvalid: it is of another disk.
 Result<BootPlan> PlanBoot(const Grid& grid, const ImageLayout& layout,
                           const std::optional<BootTrace>& trace,
                           const std::vector<BootTrace>& machines = {});

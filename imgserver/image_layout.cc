@@ -48,14 +48,11 @@ class LayoutReader {
   Error Refused(const std::string& why) const {
     return Error{ErrorCode::kRefused, image_.path() + ": " + why};
   }
-  Error BootInRoot(const Partition& partition) const {
-    return Refused("/boot lies in the root file system, " + Named(partition) +
-                   "; for now an image needs a /boot partition of its own");
-  }
   Status ReadTable();
   Status CheckPartitions() const;
   Result<std::vector<const Partition*>> FindBoot();
-  Result<std::vector<const Partition*>> NamedBoot(uint32_t number) const;
+  Result<std::vector<const Partition*>> NamedBoot(uint32_t number);
+  void PinRoot(const Partition& partition);
   Status AddBootable(const Partition& partition);
   Status AddNonZero(ByteExtent range);
   Status AddGaps();
@@ -89,12 +86,13 @@ Status LayoutReader::CheckPartitions() const {
 }
 
 Result<std::vector<const Partition*>> LayoutReader::NamedBoot(
-    uint32_t number) const {
+    uint32_t number) {
   for (const Partition& partition : layout_.table.partitions) {
     if (partition.number != number) continue;
     const auto found = FindBootDirectory(image_.path(), partition.extent);
     if (found && *found == BootDirectory::kInside) {
-      return BootInRoot(partition);
+      PinRoot(partition);
+      return std::vector<const Partition*>();
     }
     return std::vector{&partition};
   }
@@ -124,7 +122,8 @@ Result<std::vector<const Partition*>> LayoutReader::FindBoot() {
     if (*found == BootDirectory::kInside) inside = &partition;
   }
   if (boot.empty() && inside != nullptr) {
-    return BootInRoot(*inside);
+    PinRoot(*inside);
+    return boot;
   }
   if (boot.empty() && !has_esp) {
     return Refused(
@@ -142,6 +141,11 @@ Status LayoutReader::AddNonZero(ByteExtent range) {
     layout_.boot.push_back({grid_.offset_of(chunk), grid_.bytes_of(chunk)});
   }
   return OkStatus();
+}
+
+void LayoutReader::PinRoot(const Partition& partition) {
+  layout_.pinned.push_back(partition.extent);
+  layout_.boot_in_root = true;
 }
 
 Status LayoutReader::AddBootable(const Partition& partition) {

@@ -299,19 +299,36 @@ Task<Status> StreamDriver::EndForAnother(IoLoop& loop, UniqueFd disk,
   co_return co_await frontend->Stop();
 }
 
-Status StreamDriver::MakeSourceDevice() {
-  SourceDeviceOptions options;
+Result<std::unique_ptr<SideDevice>> StreamDriver::MakeSideDevice(
+    BlockService& service, std::string purpose) {
+  const bool source = purpose == "source";
+  SideDeviceOptions options;
   options.frontend = options_.frontend;
-  options.socket = options_.source_socket;
-  options.mount_directory = options_.source_mount_directory;
+  options.socket = source ? options_.source_socket : options_.boot_socket;
+  options.mount_directory = source ? options_.source_mount_directory
+                                   : options_.boot_mount_directory;
   options.migration = store_->superblock().migration_id;
-  options.notice = options_.source_notice;
+  options.notice = options_.side_notice;
   options.log = ReportTo(options_.disk);
-  auto kept = kept_.Branch("source-");
+  auto kept = kept_.Branch(purpose + "-");
   if (!kept) return kept.error();
-  source_device_ = std::make_unique<SourceDevice>(
-      loop_, *device_, store_->map(), store_->disk_grid(), std::move(*kept),
-      std::move(options));
+  options.purpose = std::move(purpose);
+  return std::make_unique<SideDevice>(loop_, service, std::move(*kept),
+                                      std::move(options));
+}
+
+Status StreamDriver::MakeSideDevices() {
+  source_view_ = std::make_unique<SourceView>(*device_, store_->map(),
+                                              store_->disk_grid());
+  source_service_ = std::make_unique<ReadOnlyService>(*source_view_);
+  auto source = MakeSideDevice(*source_service_, "source");
+  if (!source) return source.error();
+  source_device_ = std::move(*source);
+  boot_view_ = std::make_unique<BootView>(loop_, *device_, *engine_);
+  boot_service_ = std::make_unique<ReadOnlyService>(*boot_view_);
+  auto boot = MakeSideDevice(*boot_service_, "boot");
+  if (!boot) return boot.error();
+  boot_device_ = std::move(*boot);
   return OkStatus();
 }
 
@@ -351,8 +368,11 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
                        .yield = options_.backfill.yield});
   health_ =
       std::make_unique<BootHealth>(loop_, *store_, *engine_, options_.health);
-  if (auto s = MakeSourceDevice(); !s) co_return s.error();
-  if (resumed) Spawn(source_device_->Resume());
+  if (auto s = MakeSideDevices(); !s) co_return s.error();
+  if (resumed) {
+    Spawn(source_device_->Resume());
+    Spawn(boot_device_->Resume());
+  }
   if (auto s = StartControl(); !s) co_return s.error();
   if (auto s = OpenStatusFile(); !s) co_return s.error();
   EverySecond();
@@ -408,6 +428,9 @@ Status StreamDriver::OpenStatusFile() {
 Task<Status> StreamDriver::Stop() {
   if (source_device_) {
     if (auto s = co_await source_device_->Detach(); !s) co_return s;
+  }
+  if (boot_device_) {
+    if (auto s = co_await boot_device_->Detach(); !s) co_return s;
   }
   if (frontend_) {
     if (auto s = co_await frontend_->Stop(); !s) co_return s;

@@ -8,17 +8,20 @@
 
 #include "blockmap/base/block_device.h"
 #include "blockmap/base/io_loop.h"
+#include "blockmap/disk/source_view.h"
 #include "blockmap/image/http_chunk_source.h"
 #include "blockmap/map/map_store.h"
 #include "initramfs/driver/backfill.h"
+#include "initramfs/driver/boot_view.h"
 #include "initramfs/driver/checker.h"
 #include "initramfs/driver/control_server.h"
 #include "initramfs/driver/engine.h"
 #include "initramfs/driver/frontend_kind.h"
 #include "initramfs/driver/health.h"
 #include "initramfs/driver/prefetch.h"
+#include "initramfs/driver/read_only_service.h"
 #include "initramfs/driver/settler.h"
-#include "initramfs/driver/source_device.h"
+#include "initramfs/driver/side_device.h"
 #include "initramfs/driver/status_file.h"
 #include "initramfs/driver/status_report.h"
 #include "initramfs/frontend/frontend.h"
@@ -31,10 +34,13 @@ struct DriverOptions {
   FrontendKind frontend = FrontendKind::kSocket;
   std::string socket = "/run/bootstream/nbd.sock";       // kSocket
   std::string mount_directory = "/run/bootstream/fuse";  // kFuse
-  // The same for the old system, when it is attached.
+  // The same for the old system, when it is attached, and for the boot view.
   std::string source_socket = "/run/bootstream/source.sock";
   std::string source_mount_directory = "/run/bootstream/source-fuse";
-  DeviceNotice source_notice;
+  std::string boot_socket = "/run/bootstream/boot.sock";
+  std::string boot_mount_directory = "/run/bootstream/boot-fuse";
+  // Told of devices of the kernel besides the streamed one.
+  DeviceNotice side_notice;
   std::string public_key = "/etc/bootstream/pubkey.pem";
   std::string ca;                 // PEM file; empty: the system's
   std::vector<std::string> urls;  // instead of those in the superblock
@@ -79,6 +85,8 @@ class StreamDriver {
   Task<Status> Stop();
   // Whether everything is at home.
   bool settled() const;
+  // And nobody looks at the disk as the boot loader will see it.
+  bool may_leave() const { return settled() && !boot_device_->in_use(); }
   bool left() const { return left_; }
   // Settled: take everything of ours off the disk, durably (MapStore::Leave).
   // REQUIRES: nobody reads or writes meanwhile.
@@ -103,7 +111,9 @@ class StreamDriver {
   std::unique_ptr<Frontend> MakeFrontend(BlockService& service,
                                          const Uuid& migration);
   Status KeepImage();
-  Status MakeSourceDevice();
+  Result<std::unique_ptr<SideDevice>> MakeSideDevice(BlockService& service,
+                                                     std::string purpose);
+  Status MakeSideDevices();
   Task<nlohmann::json> Handle(nlohmann::json request);
   nlohmann::json Trace() const;
   nlohmann::json StartCheck(const nlohmann::json& request);
@@ -112,6 +122,8 @@ class StreamDriver {
   Task<nlohmann::json> WishRollback();
   Task<nlohmann::json> CommitMigration();
   Task<nlohmann::json> SteerSource(const nlohmann::json& request);
+  Task<nlohmann::json> SteerBootView(const nlohmann::json& request);
+  Task<nlohmann::json> AttachBootView(const nlohmann::json& request);
   Task<nlohmann::json> ReportHealthy();
   nlohmann::json Report() const;
   void EverySecond();
@@ -132,7 +144,12 @@ class StreamDriver {
   std::unique_ptr<BootHealth> health_;
   std::unique_ptr<Checker> checker_;
   std::unique_ptr<Frontend> frontend_;
-  std::unique_ptr<SourceDevice> source_device_;
+  std::unique_ptr<SourceView> source_view_;
+  std::unique_ptr<ReadOnlyService> source_service_;
+  std::unique_ptr<SideDevice> source_device_;
+  std::unique_ptr<BootView> boot_view_;
+  std::unique_ptr<ReadOnlyService> boot_service_;
+  std::unique_ptr<SideDevice> boot_device_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<StatusFile> status_file_;
   FetchStatistics final_source_;  // after Stop

@@ -10,6 +10,7 @@ namespace {
 
 using nlohmann::json;
 
+constexpr uint64_t kPatienceMsMax = 3'600'000;
 constexpr auto kLookWhetherSettled = std::chrono::milliseconds(50);
 
 }  // namespace
@@ -27,6 +28,7 @@ Task<json> StreamDriver::Handle(json request) {
   if (command == "commit") co_return co_await CommitMigration();
   if (command == "healthy") co_return co_await ReportHealthy();
   if (command == "source") co_return co_await SteerSource(request);
+  if (command == "boot-view") co_return co_await SteerBootView(request);
   if (command == "wait") {
     const json what = request.value("for", json());
     std::string state;
@@ -148,6 +150,43 @@ Task<json> StreamDriver::SteerSource(const json& request) {
   const auto attached = co_await source_device_->Attach();
   if (!attached) co_return ControlError(attached.error().message);
   co_return json{{"device", attached->path}, {"already", attached->already}};
+}
+
+Task<json> StreamDriver::SteerBootView(const json& request) {
+  const json action = request.value("action", json());
+  if (action == "attach") co_return co_await AttachBootView(request);
+  if (action != "detach") {
+    co_return ControlError("boot-view: say attach or detach");
+  }
+  Status s = co_await boot_device_->Detach();
+  // What was brought is durable when this is answered.
+  if (s) s = co_await engine_->Flush();
+  if (!s) co_return ControlError(s.error().message);
+  co_return json{{"brought", boot_view_->brought_count()},
+                 {"late", boot_view_->late()}};
+}
+
+Task<json> StreamDriver::AttachBootView(const json& request) {
+  // There is nothing left to bring, and the driver may leave at any time.
+  if (settled()) co_return json{{"device", json()}};
+  const json patience = request.value("bring_for_ms", json());
+  const bool brings = patience.is_number_unsigned();
+  if (!brings && !patience.is_null()) {
+    co_return ControlError("boot-view: bring_for_ms is a number");
+  }
+  if (brings && options_.read_only) {
+    co_return ControlError("the disk is only looked at (--read-only)");
+  }
+  boot_view_->Look();
+  const auto attached = co_await boot_device_->Attach();
+  if (!attached) co_return ControlError(attached.error().message);
+  json reply = {{"device", attached->path}, {"failure", ""}};
+  if (!brings) co_return reply;
+  const uint64_t ms = std::min(patience.get<uint64_t>(), kPatienceMsMax);
+  boot_view_->Bring(std::chrono::milliseconds(ms));
+  const Status s = co_await boot_view_->BringWritten();
+  if (!s) reply["failure"] = s.error().message;
+  co_return reply;
 }
 
 Task<json> StreamDriver::WishRollback() {

@@ -123,6 +123,12 @@ class StreamEngine final : public BlockService {
   // changing hands).  Of use after GoHome only.
   Task<Status> SettleChunk(ImageChunk chunk);
 
+  // Bring `chunk` home, whole, to stay: the boot loader reads it there.  Waits
+  // for the server if it must.  kNoSpace: the region is full.
+  Task<Status> BringHome(ImageChunk chunk);
+  // Whether that is so.
+  bool IsHomeToStay(ImageChunk chunk) const;
+
   // Commit what is pending and wait until nothing is under way: no download, no
   // audit, check or commit of our own.  Requests of others are theirs to end.
   Task<Status> Drain();
@@ -227,6 +233,8 @@ class StreamEngine final : public BlockService {
   Task<Status> FillZeroes(DiskChunk place, ImageChunk chunk);
   Task<Status> ZeroPiece(Piece piece);
   Task<Status> ForgetContent(ImageChunk chunk);
+
+  bool MayBeEvicted(ImageChunk chunk, const ChunkState& state) const;
 
   // pinned.cc
   Task<Status> MakeHome(ImageChunk chunk);

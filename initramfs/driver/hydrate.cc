@@ -167,6 +167,13 @@ bool StreamEngine::HasRoom() const {
          store_.superblock().spare_chunks / 2;
 }
 
+bool StreamEngine::MayBeEvicted(ImageChunk chunk,
+                                const ChunkState& state) const {
+  const bool kept = manifest_->InBootSet(chunk) || manifest_->IsPinned(chunk);
+  return !kept && state.location.on_disk() && state.dirty == 0 &&
+         !manifest_->IsZero(chunk);
+}
+
 // A clean chunk that is not kept, next in turn; its place is free when this
 // returns true.
 Task<bool> StreamEngine::EvictOne() {
@@ -176,10 +183,7 @@ Task<bool> StreamEngine::EvictOne() {
     const bool wrapped = round == 1;
     store_.map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
       if (victim || (chunk < evict_cursor_) != wrapped) return;
-      const bool kept =
-          manifest_->InBootSet(chunk) || manifest_->IsPinned(chunk);
-      if (kept || !state.location.on_disk() || state.dirty != 0) return;
-      if (manifest_->IsZero(chunk)) return;
+      if (!MayBeEvicted(chunk, state)) return;
       guard = locks_.TryExclusive(chunk);
       if (guard) victim = chunk;
     });

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "blockmap/base/file_util.h"
+#include "initramfs/closure/closure_command.h"
 #include "initramfs/driver/control_client.h"
 #include "initramfs/source/source_command.h"
 
@@ -319,8 +320,19 @@ void ShowCheckProgress(const json& check, bool running) {
       running ? "" : "\n");
 }
 
+// The raw disk, as GRUB reads it.
+int CheckLoader(ControlClient& client, const ClosureCommand& closure) {
+  const auto status = closure.Look(client);
+  if (status) return 0;
+  if (status.error().code != ErrorCode::kCorrupt) return Fail(status.error());
+  return Fail({ErrorCode::kCorrupt,
+               status.error().message +
+                   "; do not restart before 'streamctl closure' is content"});
+}
+
 // Begin, show how far it is, and say what came of it.
-int Check(ControlClient& client, const Options& options) {
+int Check(ControlClient& client, const Options& options,
+          const ClosureCommand& closure) {
   const auto begun =
       client.Ask({{"command", "check"}, {"scope", options.check_scope}});
   if (!begun) return Fail(begun.error());
@@ -331,12 +343,17 @@ int Check(ControlClient& client, const Options& options) {
       const json& check = status->at("check");
       const bool running = check.at("state") == "running";
       ShowCheckProgress(check, running);
-      if (!running) return EndCheck(check, options.as_json);
+      if (running) {
+        ::poll(nullptr, 0, 100);
+        continue;
+      }
+      const int code = EndCheck(check, options.as_json);
+      if (code != 0 || options.check_scope != "boot") return code;
+      return CheckLoader(client, closure);
     } catch (const json::exception&) {
       return Fail({ErrorCode::kUnsupported,
                    "the driver's status is not what this streamctl knows"});
     }
-    ::poll(nullptr, 0, 100);
   }
 }
 
@@ -445,6 +462,7 @@ int Main(int argc, char** argv) {
       "commit", "Give the old system up: there is no way back after that");
   commit->add_flag("--yes", options.yes, "Do not ask");
   SourceCommand source(app);
+  ClosureCommand closure(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -454,17 +472,20 @@ int Main(int argc, char** argv) {
   auto client = ControlClient::Connect(options.control);
   if (!client) {
     // It may have gone before we came.
-    const bool gone = *wait && options.wait_for == "detached" &&
-                      HasDetached(options.status_file);
+    const bool gone =
+        closure.may_lack_driver() ||
+        (*wait && options.wait_for == "detached" &&
+         HasDetached(options.status_file));
     return gone ? 0 : Fail(client.error());
   }
   if (const auto code = source.Run(*client)) return *code;
+  if (const auto code = closure.Run(*client)) return *code;
   if (*status) return Status(*client, options);
   if (*wait) return Wait(*client, options);
   if (*dirty) return PrintDirty(*client);
   if (*trace) return Trace(*client, options);
   if (*healthy) return Simple(*client, {{"command", "healthy"}});
-  if (*check) return Check(*client, options);
+  if (*check) return Check(*client, options, closure);
   if (*rollback) return Rollback(*client, options);
   if (*commit) return Commit(*client, options);
   if (*pause || *resume) {

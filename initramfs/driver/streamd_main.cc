@@ -269,7 +269,7 @@ int Run(Options options, char** argv) {
   }
   options.driver.disk = *disk;
   options.driver.health.boot_id = ThisBoot();
-  options.driver.source_notice = HideFromUdev;
+  options.driver.side_notice = HideFromUdev;
   options.driver.stall_timeout =
       std::chrono::milliseconds(options.stall_timeout_ms);
   options.driver.back_off_max =
@@ -423,6 +423,13 @@ int Main(int argc, char** argv) {
                   "--frontend socket")
       ->capture_default_str();
   run->add_option("--source-mount", driver.source_mount_directory,
+                  "Directory for it, for --frontend fuse")
+      ->capture_default_str();
+  run->add_option("--boot-socket", driver.boot_socket,
+                  "Path for the disk as the boot loader will see it, when "
+                  "'streamctl closure' asks for it, for --frontend socket")
+      ->capture_default_str();
+  run->add_option("--boot-mount", driver.boot_mount_directory,
                   "Directory for it, for --frontend fuse")
       ->capture_default_str();
   run->add_option("--control", driver.control, "Control socket")

@@ -64,7 +64,7 @@ Task<Status> TakeOver::EndSwapOfAnother(bool over_raw_disk) {
 Task<void> TakeOver::LeaveWhenSettled(StreamDriver& driver) {
   while (!ended_) {
     co_await loop_.Sleep(kLookWhetherSettled);
-    if (ended_ || !driver.settled()) continue;
+    if (ended_ || !driver.may_leave()) continue;
     const Status status = co_await Swap(driver);
     if (status) {
       ::kill(::getpid(), SIGTERM);

@@ -1,14 +1,21 @@
 #include "initramfs/source/run_program.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+
+#include "blockmap/base/unique_fd.h"
 
 namespace bootstream {
 namespace {
+
+constexpr size_t kOutputBytesMax = size_t{1} << 20;
 
 // While it lives, this process passes over Ctrl-C.
 class WithoutInterrupts {
@@ -26,8 +33,8 @@ class WithoutInterrupts {
   struct sigaction before_ {};
 };
 
-// 0, or errno.
-int Spawn(char* const* words, pid_t& child) {
+// 0, or errno.  `output`: where what it writes goes; -1: where ours does.
+int Spawn(char* const* words, int output, pid_t& child) {
   posix_spawnattr_t attributes;
   if (const int e = ::posix_spawnattr_init(&attributes); e != 0) return e;
   sigset_t set;
@@ -35,34 +42,107 @@ int Spawn(char* const* words, pid_t& child) {
   sigaddset(&set, SIGINT);
   ::posix_spawnattr_setsigdefault(&attributes, &set);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+  posix_spawn_file_actions_t files;
+  ::posix_spawn_file_actions_init(&files);
+  if (output >= 0) {
+    ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null",
+                                       O_RDONLY, 0);
+    ::posix_spawn_file_actions_adddup2(&files, output, STDOUT_FILENO);
+    ::posix_spawn_file_actions_adddup2(&files, output, STDERR_FILENO);
+  }
   const int error =
-      ::posix_spawnp(&child, words[0], nullptr, &attributes, words, environ);
+      ::posix_spawnp(&child, words[0], &files, &attributes, words, environ);
+  ::posix_spawn_file_actions_destroy(&files);
   ::posix_spawnattr_destroy(&attributes);
   return error;
 }
 
-}  // namespace
-
-Result<int> RunProgram(const std::vector<std::string>& command) {
+Result<pid_t> Start(const std::vector<std::string>& command, int output) {
   std::vector<char*> words;
   words.reserve(command.size() + 1);
   for (const std::string& word : command) {
     words.push_back(const_cast<char*>(word.c_str()));
   }
   words.push_back(nullptr);
-  const WithoutInterrupts ours;
   pid_t child = -1;
-  const int error = Spawn(words.data(), child);
+  const int error = Spawn(words.data(), output, child);
   if (error == ENOENT) {
     return Error{ErrorCode::kNotFound,
                  command.front() + " is not installed on this system"};
   }
   if (error != 0) return ErrnoError(error, "run " + command.front());
+  return child;
+}
+
+Result<int> WaitFor(pid_t child, const std::vector<std::string>& command) {
   int how = 0;
   while (::waitpid(child, &how, 0) < 0) {
     if (errno != EINTR) return ErrnoError(errno, "wait for " + command.front());
   }
   return WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
+}
+
+// Milliseconds for poll(2).
+int Left(const Deadline& deadline) {
+  if (!deadline) return -1;
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+      *deadline - std::chrono::steady_clock::now());
+  return static_cast<int>(std::clamp<int64_t>(left.count(), 0, 1 << 30));
+}
+
+// To its end; what is too much is read and dropped.  nullopt: it is not there
+// by the deadline.
+std::optional<std::string> ReadAll(int fd, const Deadline& deadline) {
+  std::string text;
+  char part[4096];
+  for (;;) {
+    pollfd ready{fd, POLLIN, 0};
+    const int count = ::poll(&ready, 1, Left(deadline));
+    if (count == 0) return std::nullopt;
+    if (count < 0 && errno == EINTR) continue;
+    const ssize_t n = ::read(fd, part, sizeof part);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return text;
+    if (text.size() < kOutputBytesMax) text.append(part, n);
+  }
+}
+
+}  // namespace
+
+Result<int> RunProgram(const std::vector<std::string>& command) {
+  const WithoutInterrupts ours;
+  const auto child = Start(command, -1);
+  if (!child) return child.error();
+  return WaitFor(*child, command);
+}
+
+Result<ProgramOutput> RunForOutput(const std::vector<std::string>& command,
+                                   Deadline deadline) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return ErrnoError(errno, "pipe");
+  const UniqueFd from(ends[0]);
+  UniqueFd to(ends[1]);
+  const WithoutInterrupts ours;
+  const auto child = Start(command, to.get());
+  to.reset();
+  if (!child) return child.error();
+  auto output = ReadAll(from.get(), deadline);
+  if (!output) ::kill(*child, SIGKILL);
+  const auto code = WaitFor(*child, command);
+  if (!code) return code.error();
+  if (!output) {
+    return Error{ErrorCode::kUnavailable,
+                 command.front() + " does not come to an end"};
+  }
+  return ProgramOutput{*code, std::move(*output)};
+}
+
+std::string ProgramOutput::last_line() const {
+  const size_t end = output.find_last_not_of('\n');
+  if (end == std::string::npos) return "";
+  const size_t before = output.rfind('\n', end);
+  const size_t begin = before == std::string::npos ? 0 : before + 1;
+  return output.substr(begin, end + 1 - begin);
 }
 
 }  // namespace bootstream

@@ -1,6 +1,8 @@
 #ifndef INITRAMFS_SOURCE_RUN_PROGRAM_H_
 #define INITRAMFS_SOURCE_RUN_PROGRAM_H_
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,19 @@ namespace bootstream {
 // exit code; 128 and the signal's number if it was killed.  Ctrl-C ends the
 // program, not us, as in system(3).  kNotFound: there is no such program.
 Result<int> RunProgram(const std::vector<std::string>& command);
+
+struct ProgramOutput {
+  int exit_code = 0;   // as RunProgram's
+  std::string output;  // what it has written, to either of its outputs
+  std::string last_line() const;
+};
+
+using Deadline = std::optional<std::chrono::steady_clock::time_point>;
+
+// The same, with its output for us, at most a MiB of it, and no input.
+// kUnavailable: it had not ended by `deadline`, and was killed.
+Result<ProgramOutput> RunForOutput(const std::vector<std::string>& command,
+                                   Deadline deadline = std::nullopt);
 
 }  // namespace bootstream
 

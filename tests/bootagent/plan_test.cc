@@ -351,24 +351,6 @@ TEST(PlanTest, ImagePartitionsThatAreNotAlignedAreRefused) {
   EXPECT_NE(plan.error().message.find("partition 2"), std::string::npos);
 }
 
-TEST(PlanTest, ImageWhoseRootIsPinnedWholeIsRefused) {
-  Facts facts = Disk(12 * kGiB);
-  facts.image_table.type = TableType::kMbr;
-  facts.image_table.partitions = {
-      ImagePartition(1, {kMiB, 2 * kMiB}, 0xef),
-      ImagePartition(2, {3 * kMiB, 8 * kMiB}, 0x83),
-      ImagePartition(3, {11 * kMiB, 8 * kMiB}, 0x82)};
-  ManifestContent content = Image(kGiB, 4);
-  content.pinned = {{kMiB / kChunk, 10 * kMiB / kChunk}};
-  const auto plan = PlanFor(facts, content);
-  ASSERT_FALSE(plan.has_value());
-  EXPECT_NE(plan.error().message.find("/boot"), std::string::npos);
-  // With a root besides, what is pinned is a /boot partition.
-  facts.image_table.partitions.push_back(
-      ImagePartition(4, {20 * kMiB, 8 * kMiB}, 0x83));
-  EXPECT_TRUE(PlanFor(facts, content).has_value());
-}
-
 TEST(PlanTest, JsonComesBackAndIsHeldAgainstANewPlan) {
   const auto plan = PlanFor(Disk(12 * kGiB), Image(4 * kGiB, 20));
   ASSERT_TRUE(plan.has_value());

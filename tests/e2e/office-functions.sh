@@ -114,6 +114,7 @@ start_streamd() {
   "$streamd" run --disk "${disk:-$work/source.img}" --frontend "$frontend" \
     --socket "$work/nbd" --mount "$work/fuse" --control "$work/control" \
     --source-socket "$work/source-nbd" --source-mount "$work/source-fuse" \
+    --boot-socket "$work/boot-nbd" --boot-mount "$work/boot-fuse" \
     --status-file "$work/status.json" --pubkey "$work/office.pub" \
     --url "$url" "$@" >"$work/ready" 2>>"$work/streamd.log" &
   streamd_pid=$!

@@ -56,6 +56,38 @@ TEST(BootPlanTest, PinnedRangesAreWholeChunksJoined) {
   EXPECT_EQ(plan->pinned[0].count, 35U);
 }
 
+TEST(BootPlanTest, APartitionThatTheKernelIsLoadedFromIsPinned) {
+  ImageLayout layout = Layout();
+  Partition probed;
+  probed.extent = {200 * kChunk, 50 * kChunk};
+  Partition root;
+  root.extent = {400 * kChunk, 100 * kChunk};
+  layout.table.partitions = {probed, root};
+  BootTrace trace = Trace();
+  trace.reads.insert(trace.reads.begin(),
+                     {{1, 410 * kChunk, 80 * kChunk},
+                      {2, 430 * kChunk, 48 * kChunk},
+                      {3, 210 * kChunk, 60 * kChunk}});
+  const auto plan = PlanBoot(kGrid, layout, trace);
+  ASSERT_TRUE(plan) << plan.error().message;
+  ASSERT_EQ(plan->pinned.size(), 2U);
+  EXPECT_EQ(plan->pinned[1].first, 400U);
+  EXPECT_EQ(plan->pinned[1].count, 100U);
+  // After the take-over everybody may.
+  BootTrace later = Trace();
+  later.reads.push_back({900, 410 * kChunk, 200 * kChunk});
+  EXPECT_EQ(PlanBoot(kGrid, layout, later)->pinned.size(), 1U);
+}
+
+TEST(BootPlanTest, BootInTheRootFileSystemMustBeWatched) {
+  ImageLayout layout = Layout();
+  layout.boot_in_root = true;
+  const auto plan = PlanBoot(kGrid, layout, std::nullopt);
+  ASSERT_FALSE(plan);
+  EXPECT_EQ(plan.error().code, ErrorCode::kRefused);
+  EXPECT_TRUE(PlanBoot(kGrid, layout, Trace()));
+}
+
 TEST(BootPlanTest, PrefetchIsWhatIsReadFirstAfterTakeOver) {
   const auto plan = PlanBoot(kGrid, Layout(), Trace());
   ASSERT_GE(plan->prefetch.size(), 2U);

@@ -53,14 +53,17 @@ TEST_F(ImageLayoutTest, BootPartitionCanBeNamed) {
   EXPECT_FALSE(Read(disk, 7));
 }
 
-TEST_F(ImageLayoutTest, BootInTheRootFileSystemIsRefused) {
+TEST_F(ImageLayoutTest, ARootFileSystemWithBootInItIsPinned) {
   MakeFile("disk", 64 << 20);
   Run("sgdisk -n1:2048:+40M -t1:8304 disk && mkdir -p root/boot/grub"
       " && mkfs.ext4 -q -d root -E offset=$((1<<20)) disk 40M");
-  ExpectRefused(Path("disk"), "/boot lies in the root file system");
-  const auto named = Read(Path("disk"), 1);
-  ASSERT_FALSE(named);
-  EXPECT_EQ(named.error().code, ErrorCode::kRefused);
+  for (const auto& layout : {Read(Path("disk")), Read(Path("disk"), 1)}) {
+    ASSERT_TRUE(layout) << layout.error().message;
+    EXPECT_TRUE(layout->boot_in_root);
+    EXPECT_EQ(layout->pinned, (std::vector<ByteExtent>{{1 << 20, 40 << 20}}));
+    EXPECT_TRUE(Covers(layout->boot, 1 << 20));
+    EXPECT_FALSE(Covers(layout->boot, 20 << 20));
+  }
 }
 
 TEST_F(ImageLayoutTest, DiskWithoutTableIsRefused) {

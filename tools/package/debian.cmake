@@ -31,8 +31,13 @@ install(FILES initramfs/udev/59-bootstream.rules
   DESTINATION lib/udev/rules.d)
 install(FILES initramfs/systemd/bootstream-backfill.service
     initramfs/systemd/bootstream-backfill.timer
+    initramfs/systemd/bootstream-closure.path
+    initramfs/systemd/bootstream-closure.service
     initramfs/systemd/bootstream-health.service
+    initramfs/systemd/bootstream-shutdown.service
   DESTINATION lib/systemd/system)
+install(PROGRAMS initramfs/systemd/system-shutdown
+  DESTINATION lib/systemd/system-shutdown RENAME bootstream)
 install(FILES bootagent/bootagent.8 initramfs/streamd.8 initramfs/streamctl.8
   DESTINATION share/man/man8)
 install(FILES LICENSE DESTINATION share/doc/bootstream RENAME copyright)
@@ -51,7 +56,7 @@ set(CPACK_DEBIAN_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_DEPENDS "initramfs-tools, dmsetup, udev, zstd")
-set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "ca-certificates, rsync")
+set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "ca-certificates, grub-common, rsync")
 set(CPACK_DEBIAN_PACKAGE_SUGGESTS "ntfs-3g")
 set(CPACK_STRIP_FILES ON)
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)

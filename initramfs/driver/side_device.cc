@@ -1,4 +1,4 @@
-#include "initramfs/driver/source_device.h"
+#include "initramfs/driver/side_device.h"
 
 #include <filesystem>
 #include <utility>
@@ -19,20 +19,28 @@ constexpr char kKeptIntent[] = "attached";
 
 }  // namespace
 
-SourceDevice::SourceDevice(IoLoop& loop, BlockDevice& disk, const BlockMap& map,
-                           const Grid& disk_grid, FdStore kept,
-                           SourceDeviceOptions options)
+SideDevice::SideDevice(IoLoop& loop, BlockService& service, FdStore kept,
+                       SideDeviceOptions options)
     : loop_(loop),
-      view_(disk, map, disk_grid),
-      service_(view_),
+      service_(service),
       kept_(std::move(kept)),
       options_(std::move(options)) {}
 
-std::unique_ptr<Frontend> SourceDevice::MakeFrontend() {
+// Of a ublk device.  The streamed device has the migration's first half.
+uint64_t SideDevice::Name() const {
+  uint64_t name = LoadLe<uint64_t>(std::span(options_.migration).last<8>());
+  for (const char c : options_.purpose) {
+    name = name * 31 + static_cast<unsigned char>(c);
+  }
+  return name;
+}
+
+std::unique_ptr<Frontend> SideDevice::MakeFrontend() {
   switch (options_.frontend) {
     case FrontendKind::kNbd: {
       NbdFrontendOptions options;
-      options.identifier = "bootstream-source-" + ToHex(options_.migration);
+      options.identifier = "bootstream-" + options_.purpose + "-" +
+                           ToHex(options_.migration);
       // Nobody comes after us: who reads it then gets errors.
       if (!kept_.has_keeper()) options.dead_connection_timeout_s = 0;
       options.nbd.read_only = true;
@@ -53,8 +61,7 @@ std::unique_ptr<Frontend> SourceDevice::MakeFrontend() {
     case FrontendKind::kUblk: {
       UblkFrontendOptions options;
       options.read_only = true;
-      // The streamed device has the first half.
-      options.name = LoadLe<uint64_t>(std::span(options_.migration).last<8>());
+      options.name = Name();
       options.notice = options_.notice;
       options.log = options_.log;
       options.kept = &kept_;
@@ -72,9 +79,9 @@ std::unique_ptr<Frontend> SourceDevice::MakeFrontend() {
 }
 
 // Before there is a device: of one that is half made, a later worker knows.
-Status SourceDevice::KeepIntent() { return kept_.KeepText(kKeptIntent, "yes"); }
+Status SideDevice::KeepIntent() { return kept_.KeepText(kKeptIntent, "yes"); }
 
-Task<Status> SourceDevice::Start() {
+Task<Status> SideDevice::Start() {
   frontend_ = MakeFrontend();
   auto path = co_await frontend_->Start();
   if (path) {
@@ -86,7 +93,7 @@ Task<Status> SourceDevice::Start() {
   co_return path.error();
 }
 
-Task<void> SourceDevice::Resume() {
+Task<void> SideDevice::Resume() {
   if (!kept_.TakeText(kKeptIntent)) {
     (void)kept_.ForgetAll();
     co_return;
@@ -96,14 +103,14 @@ Task<void> SourceDevice::Resume() {
     const auto guard = co_await mutex_.Lock();
     const Status status = co_await Start();
     if (!status && options_.log) {
-      options_.log("the old system's device is not attached any more: " +
+      options_.log("the device '" + options_.purpose + "' is not attached any more: " +
                    status.error().message);
     }
   }
   --attaching_;
 }
 
-Task<Result<SourceDevice::Attached>> SourceDevice::Attach() {
+Task<Result<SideDevice::Attached>> SideDevice::Attach() {
   ++attaching_;
   Status status;
   bool already = false;
@@ -123,7 +130,7 @@ Task<Result<SourceDevice::Attached>> SourceDevice::Attach() {
   co_return Attached{path_, already};
 }
 
-Task<Status> SourceDevice::Detach() {
+Task<Status> SideDevice::Detach() {
   const auto guard = co_await mutex_.Lock();
   if (!frontend_) co_return OkStatus();
   if (auto s = co_await frontend_->Stop(); !s) co_return s;

@@ -1,37 +1,39 @@
-#ifndef INITRAMFS_DRIVER_SOURCE_DEVICE_H_
-#define INITRAMFS_DRIVER_SOURCE_DEVICE_H_
+#ifndef INITRAMFS_DRIVER_SIDE_DEVICE_H_
+#define INITRAMFS_DRIVER_SIDE_DEVICE_H_
 
 #include <memory>
 #include <string>
 
 #include "blockmap/base/io_loop.h"
-#include "blockmap/disk/source_view.h"
+#include "blockmap/base/block_service.h"
+#include "blockmap/base/types.h"
 #include "initramfs/driver/frontend_kind.h"
-#include "initramfs/driver/read_only_service.h"
 #include "initramfs/frontend/frontend.h"
 #include "initramfs/frontend/kernel_device.h"
 #include "initramfs/keeper/fd_store.h"
 
 namespace bootstream {
 
-struct SourceDeviceOptions {
+struct SideDeviceOptions {
+  // One word: what it shows.  Names the device of the kernel, with `migration`.
+  std::string purpose;
   FrontendKind frontend = FrontendKind::kSocket;  // not kAuto
   std::string socket;                             // kSocket
   std::string mount_directory;                    // kFuse
-  Uuid migration{};  // names the device to a later process
+  Uuid migration{};
   // Told of a device of the kernel: udev must take it for nobody's.
   DeviceNotice notice;
   LogLine log;
 };
 
-// The old system's disk, offered read-only by a front end of its own while
-// somebody wants it.  Thread of the loop.  Everything given must outlive it.
-class SourceDevice {
+// A second device beside the streamed one, read-only, by a front end of its own
+// while somebody wants it.  Thread of the loop.  Everything given must outlive
+// it.
+class SideDevice {
  public:
   // `kept`: a branch of its own of the keeper's store.
-  SourceDevice(IoLoop& loop, BlockDevice& disk, const BlockMap& map,
-               const Grid& disk_grid, FdStore kept,
-               SourceDeviceOptions options);
+  SideDevice(IoLoop& loop, BlockService& service, FdStore kept,
+             SideDeviceOptions options);
 
   // Go on with what a worker before us has served.  What cannot be taken up is
   // not attached any more; the log says why.
@@ -54,12 +56,12 @@ class SourceDevice {
   std::unique_ptr<Frontend> MakeFrontend();
   Task<Status> Start();
   Status KeepIntent();
+  uint64_t Name() const;
 
   IoLoop& loop_;
-  SourceView view_;
-  ReadOnlyService service_;
+  BlockService& service_;
   FdStore kept_;
-  const SourceDeviceOptions options_;
+  const SideDeviceOptions options_;
   AsyncSharedMutex mutex_;  // attaching, detaching
   int attaching_ = 0;
   std::unique_ptr<Frontend> frontend_;
@@ -68,4 +70,4 @@ class SourceDevice {
 
 }  // namespace bootstream
 
-#endif  // INITRAMFS_DRIVER_SOURCE_DEVICE_H_
+#endif  // INITRAMFS_DRIVER_SIDE_DEVICE_H_

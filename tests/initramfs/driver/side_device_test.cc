@@ -1,10 +1,11 @@
-#include "initramfs/driver/source_device.h"
+#include "initramfs/driver/side_device.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstring>
 
+#include "blockmap/disk/source_view.h"
 #include "initramfs/driver/read_only_service.h"
 #include "tests/support/engine_rig.h"
 #include "tests/support/memory_device.h"

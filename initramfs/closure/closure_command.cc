@@ -1,0 +1,204 @@
+#include "initramfs/closure/closure_command.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <iostream>
+
+#include "blockmap/base/unique_fd.h"
+#include "initramfs/closure/frozen.h"
+#include "initramfs/closure/grub_reader.h"
+
+namespace bootstream {
+namespace {
+
+using nlohmann::json;
+
+// Nobody waits for longer for the server while the file systems stand still,
+// nor do they stand longer than that.
+constexpr uint64_t kFrozenPatienceMs = 10'000;
+constexpr std::chrono::seconds kFrozenMax(60);
+constexpr std::chrono::seconds kReadingMax(600);
+
+int Fail(const Error& error) {
+  std::cerr << "streamctl: " << error.message << "\n";
+  return ExitCodeFor(error.code);
+}
+
+// The device of control.md, "boot-view", while it lives.
+class BootViewDevice {
+ public:
+  // `bring_for_ms`: nullopt: only look.
+  static Result<BootViewDevice> Attach(ControlClient& client,
+                                       std::optional<uint64_t> bring_for_ms) {
+    json request = {{"command", "boot-view"}, {"action", "attach"}};
+    if (bring_for_ms) request["bring_for_ms"] = *bring_for_ms;
+    const auto reply = client.Ask(request);
+    if (!reply) return reply.error();
+    const json device = reply->value("device", json());
+    const json failure = reply->value("failure", json());
+    BootViewDevice view(client);
+    view.attached_ = device.is_string();
+    if (view.attached_) view.path_ = device;
+    if (failure.is_string()) view.failure_ = failure;
+    return view;
+  }
+  BootViewDevice(BootViewDevice&& other) noexcept
+      : client_(other.client_),
+        attached_(std::exchange(other.attached_, false)),
+        path_(std::move(other.path_)),
+        failure_(std::move(other.failure_)) {}
+  BootViewDevice& operator=(BootViewDevice&&) = delete;
+  ~BootViewDevice() { (void)Detach(); }
+
+  // False: everything is in its place.
+  bool attached() const { return attached_; }
+  const std::string& path() const { return path_; }
+  // What has been written to pinned ranges is not whole; empty: it is.
+  const std::string& failure() const { return failure_; }
+
+  // What was brought is durable then.  kUnavailable: something did not come in
+  // time.
+  Status Detach() {
+    if (!std::exchange(attached_, false)) return OkStatus();
+    const auto reply =
+        client_.Ask({{"command", "boot-view"}, {"action", "detach"}});
+    if (!reply) return reply.error();
+    if (reply->value("late", json()) != true) return OkStatus();
+    return Error{ErrorCode::kUnavailable,
+                 "not everything that the boot loader will read has come from "
+                 "the server in time; with the server back, 'streamctl "
+                 "closure' goes on"};
+  }
+
+ private:
+  explicit BootViewDevice(ControlClient& client) : client_(client) {}
+  ControlClient& client_;
+  bool attached_ = false;
+  std::string path_;
+  std::string failure_;
+};
+
+std::vector<std::string> MountsOf(const std::vector<BootTree>& trees) {
+  std::vector<std::string> mounts;
+  for (const BootTree& tree : trees) {
+    if (std::ranges::find(mounts, tree.mount) == mounts.end()) {
+      mounts.push_back(tree.mount);
+    }
+  }
+  return mounts;
+}
+
+Status CompareAll(const std::string& device, const std::vector<BootTree>& trees,
+                  Deadline deadline) {
+  const GrubReader grub(device, deadline);
+  for (const BootTree& tree : trees) {
+    if (auto s = grub.Compare(tree); !s) return s;
+  }
+  return OkStatus();
+}
+
+// With the file systems frozen where that is wanted.  `bring_for_ms` as in
+// BootViewDevice.
+Status CompareOnce(ControlClient& client, const std::vector<BootTree>& trees,
+                   std::optional<uint64_t> bring_for_ms, bool freeze) {
+  Status status;
+  const auto limit = freeze ? kFrozenMax : kReadingMax;
+  const Deadline deadline = std::chrono::steady_clock::now() + limit;
+  {
+    std::optional<Frozen> frozen;
+    if (freeze) {
+      auto now = Frozen::Freeze(MountsOf(trees), 2 * limit);
+      if (!now) return now.error();
+      frozen.emplace(std::move(*now));
+    }
+    auto view = BootViewDevice::Attach(client, bring_for_ms);
+    if (!view) return view.error();
+    if (!view->attached()) return OkStatus();
+    if (!view->failure().empty()) {
+      status = Error{ErrorCode::kUnavailable, view->failure()};
+    }
+    if (status) status = CompareAll(view->path(), trees, deadline);
+    const Status detached = view->Detach();
+    if (!detached) status = detached;
+  }
+  return status;
+}
+
+Result<UniqueFd> Lock(const std::string& path) {
+  UniqueFd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock) return ErrnoError(errno, "open " + path);
+  while (::flock(lock.get(), LOCK_EX) != 0) {
+    if (errno != EINTR) return ErrnoError(errno, "lock " + path);
+  }
+  return lock;
+}
+
+}  // namespace
+
+ClosureCommand::ClosureCommand(CLI::App& app) {
+  closure_ = app.add_subcommand(
+      "closure",
+      "Bring home everything that the boot loader will read at the next boot");
+  closure_
+      ->add_option("--patience", patience_seconds_,
+                   "Seconds to wait for the server")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+  closure_->add_flag("--no-freeze", no_freeze_,
+                     "The file systems are read-only, and stand still already");
+  closure_->add_flag("--if-streamed", if_streamed_,
+                     "No driver is no error: then everything is home");
+  // For tests.
+  app.add_option("--root", root_)->group("");
+  app.add_option("--partition", partitions_)->group("");
+  app.add_option("--closure-lock", lock_)->group("");
+}
+
+std::optional<int> ClosureCommand::Run(ControlClient& client) {
+  if (!*closure_) return std::nullopt;
+  const Status status =
+      Compare(client, static_cast<uint64_t>(patience_seconds_ * 1000));
+  return status ? 0 : Fail(status.error());
+}
+
+Result<std::vector<BootTree>> ClosureCommand::Trees() const {
+  BootTreeOptions options;
+  options.root = root_;
+  for (const std::string& told : partitions_) {
+    const size_t equals = told.find('=');
+    if (equals == std::string::npos) continue;
+    options.partitions[told.substr(equals + 1)] = std::atoi(told.c_str());
+  }
+  auto trees = FindBootTrees(options);
+  if (!trees || trees->empty()) return trees;
+  if (auto s = GrubReader::IsInstalled(); !s) return s.error();
+  return trees;
+}
+
+// Twice: first without standing still, for what must be fetched takes a while;
+// what GRUB makes of a file system that moves does not matter then.  What still
+// has to come then would have everybody wait for the server.
+Status ClosureCommand::Compare(ControlClient& client,
+                               std::optional<uint64_t> bring_for_ms) const {
+  const auto lock = Lock(lock_);
+  if (!lock) return lock.error();
+  const auto trees = Trees();
+  if (!trees) return trees.error();
+  if (no_freeze_) return CompareOnce(client, *trees, bring_for_ms, false);
+  ::sync();
+  const Status moving = CompareOnce(client, *trees, bring_for_ms, false);
+  if (!moving && moving.error().code == ErrorCode::kUnavailable) return moving;
+  if (bring_for_ms) bring_for_ms = std::min(*bring_for_ms, kFrozenPatienceMs);
+  return CompareOnce(client, *trees, bring_for_ms, true);
+}
+
+Status ClosureCommand::Look(ControlClient& client) const {
+  return Compare(client, std::nullopt);
+}
+
+}  // namespace bootstream

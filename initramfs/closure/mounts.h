@@ -1,0 +1,34 @@
+#ifndef INITRAMFS_CLOSURE_MOUNTS_H_
+#define INITRAMFS_CLOSURE_MOUNTS_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "blockmap/base/result.h"
+
+namespace bootstream {
+
+// A line of /proc/self/mountinfo (proc(5)).
+struct MountPoint {
+  std::string where;   // /boot
+  std::string root;    // what of the file system is there: /, /@rootfs
+  std::string type;    // ext4
+  std::string source;  // /dev/dm-2
+};
+
+std::vector<MountPoint> ParseMounts(std::string_view mountinfo);
+Result<std::vector<MountPoint>> ReadMounts();
+
+// The one that `path` (absolute, without links) lies on; null: none.
+const MountPoint* MountOf(const std::vector<MountPoint>& mounts,
+                          std::string_view path);
+
+// How the file system itself calls `path`, which lies on `mount`.
+std::string PathInside(const MountPoint& mount, std::string_view path);
+// The other way; empty: it is not to be seen there.
+std::string PathOutside(const MountPoint& mount, std::string_view inside);
+
+}  // namespace bootstream
+
+#endif  // INITRAMFS_CLOSURE_MOUNTS_H_
