@@ -409,10 +409,14 @@ Task<Status> StreamDriver::Stop() {
   if (source_device_) {
     if (auto s = co_await source_device_->Detach(); !s) co_return s;
   }
+  // A socket's clients are answered before it ends; a device that has a user is
+  // not taken away from him.
+  if (options_.frontend == FrontendKind::kSocket) engine_->RefuseWithoutRoom();
   if (frontend_) {
     if (auto s = co_await frontend_->Stop(); !s) co_return s;
   }
   stopped_ = true;
+  co_await deciding_.Ended();
   if (prefetch_) prefetch_->Stop();
   if (backfill_) co_await backfill_->Stop();
   if (settler_) co_await settler_->Stop();
@@ -437,12 +441,14 @@ json StreamDriver::Report() const {
   if (left_) report["phase"] = "detached";
   const std::string& attached = source_device_->path();
   report["source_device"] = attached.empty() ? json() : json(attached);
+  report["space"] = SpaceReport(Space(), *engine_);
   return report;
 }
 
 void StreamDriver::EverySecond() {
   if (stopped_) return;
   WarnOfDates();
+  if (!options_.read_only) LookAtSpace();
   (void)status_file_->Replace(JsonLine(Report()));
   KeepBackfillState();
   ReleaseUnusedBufferMemory();

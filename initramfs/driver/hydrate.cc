@@ -3,6 +3,7 @@
 
 #include "blockmap/base/coding.h"
 #include "blockmap/image/signing.h"
+#include "blockmap/map/space_account.h"
 #include "initramfs/driver/engine.h"
 
 namespace bootstream {
@@ -160,11 +161,15 @@ Task<std::optional<DiskChunk>> StreamEngine::PlaceFor(ImageChunk chunk,
   co_return place;
 }
 
-// The last of the spare chunks are left for the way back: however much the
-// target has written, a rollback can begin to exchange.
 bool StreamEngine::HasRoom() const {
   return store_.region().plain_available_count(/*use_spare=*/true) >
-         store_.superblock().spare_chunks / 2;
+         KeptForTheWayBack(store_.superblock());
+}
+
+bool StreamEngine::MayEvict(ImageChunk chunk, const ChunkState& state) const {
+  const bool kept = manifest_->InBootSet(chunk) || manifest_->IsPinned(chunk);
+  return !kept && state.location.on_disk() && state.dirty == 0 &&
+         !manifest_->IsZero(chunk);
 }
 
 // A clean chunk that is not kept, next in turn; its place is free when this
@@ -176,10 +181,7 @@ Task<bool> StreamEngine::EvictOne() {
     const bool wrapped = round == 1;
     store_.map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
       if (victim || (chunk < evict_cursor_) != wrapped) return;
-      const bool kept =
-          manifest_->InBootSet(chunk) || manifest_->IsPinned(chunk);
-      if (kept || !state.location.on_disk() || state.dirty != 0) return;
-      if (manifest_->IsZero(chunk)) return;
+      if (!MayEvict(chunk, state)) return;
       guard = locks_.TryExclusive(chunk);
       if (guard) victim = chunk;
     });
