@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <map>
 #include <string>
 
-#include "blockmap/base/read_only_device.h"
+#include "bootagent/image_device.h"
 
 namespace bootstream {
 namespace {
@@ -22,29 +20,6 @@ constexpr std::array<uint8_t, 16> kSwapGuid = {
 constexpr std::array<uint8_t, 16> kExtendedBootGuid = {
     0xff, 0xc2, 0x13, 0xbc, 0xe6, 0x59, 0x62, 0x42,
     0xa3, 0x52, 0xb2, 0x75, 0xfd, 0x6f, 0x71, 0x72};
-
-// The image as a disk to read from, chunk by chunk as they are wanted.
-class ImageDevice final : public ReadOnlyDevice {
- public:
-  ImageDevice(const Grid& grid, ChunkSource& source)
-      : ReadOnlyDevice(grid), source_(source) {}
-
- private:
-  Task<Status> ReadInside(uint64_t chunk, uint64_t offset,
-                          std::span<std::byte> out) override {
-    if (!chunks_.contains(chunk)) {
-      auto content =
-          co_await source_.Fetch(ImageChunk{chunk}, FetchClass::kDemand);
-      if (!content) co_return content.error();
-      chunks_.emplace(chunk, std::move(*content));
-    }
-    std::memcpy(out.data(), chunks_.at(chunk).data() + offset, out.size());
-    co_return OkStatus();
-  }
-
-  ChunkSource& source_;
-  std::map<uint64_t, AlignedBuffer> chunks_;
-};
 
 bool HasGuid(const Partition& partition, const std::array<uint8_t, 16>& guid) {
   return std::ranges::equal(std::as_bytes(std::span(guid)),

@@ -13,6 +13,13 @@ namespace bootstream {
 // program, not us, as in system(3).  kNotFound: there is no such program.
 Result<int> RunProgram(const std::vector<std::string>& command);
 
+struct ProgramOutput {
+  int exit_code = 0;
+  std::string text;  // its standard output
+};
+// The same, and what it prints is ours; what it complains of is nobody's.
+Result<ProgramOutput> ReadProgram(const std::vector<std::string>& command);
+
 }  // namespace bootstream
 
 #endif  // INITRAMFS_SOURCE_RUN_PROGRAM_H_
