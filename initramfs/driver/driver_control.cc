@@ -170,7 +170,7 @@ Task<json> StreamDriver::WishRollback() {
   if (store_->superblock().committed) {
     co_return ControlError("the old system was given up by commit");
   }
-  co_return json::object();
+  co_return json{{"changes", CountChanges(*engine_)}};
 }
 
 }  // namespace bootstream
