@@ -45,10 +45,10 @@ fill_ends() {
 
 make_office
 
-# So much is left free that the region is a third too small.
+# So much is left free that the region has half of what it needs.
 free=$(agent plan --json | jq .account.source_free_bytes)
 need=$(agent plan --json | jq .account.region_chunks)
-headroom=$((free - need * 131072 * 2 / 3))
+headroom=$((free - need * 131072 / 2))
 headroom=$headroom agent plan --json --when-full block >"$work/plan.json"
 jq -e '.guaranteed | not' "$work/plan.json" >/dev/null || die "guaranteed"
 [ "$(jq -r .users.fits "$work/plan.json")" = before-commit ] ||
@@ -69,10 +69,14 @@ wait_for '.space.level == "full" and .space.waiting_writes > 0'
 # It stands, and says so; all else goes on.
 control status | grep -q "^space .*full.*streamctl commit" ||
   die "$(control status)"
-jq -e '.space.level == "full"' "$work/status.json" >/dev/null ||
-  die "the status file says nothing"
-logged "getting full"
-logged "the region is full: .* for room"
+until jq -e '.space.level == "full"' "$work/status.json" >/dev/null; do
+  kill -0 "$streamd_pid" || die "streamd: $(cat "$work/streamd.log")"
+  sleep 0.05
+done
+until grep -q "the region is full: .* for room" "$work/streamd.log"; do
+  kill -0 "$streamd_pid" || die "streamd: $(cat "$work/streamd.log")"
+  sleep 0.05
+done
 [ "$(grep -c 'the region is full' "$work/streamd.log")" = 1 ] || die "said twice"
 qemu-io -f raw -c 'read 35M 1M' -c flush "$uri" >"$work/read" ||
   die "reads stand still: $(cat "$work/read")"
