@@ -32,8 +32,10 @@ UserSpace MeasureUsers(const ProbedDisk& disk) {
   if (measured) {
     users.user_bytes = measured->bytes;
   } else {
-    users.unknown = "the users' folders of the old system could not be "
-                    "measured: " + measured.error().message;
+    users.unknown =
+        "the users' folders of the old system could not be "
+        "measured: " +
+        measured.error().message;
   }
   return users;
 }
@@ -64,13 +66,15 @@ Task<Result<Facts>> GatherFacts(const Job& job, const std::string& serial,
   auto table = co_await ReadImageTable(*image.manifest, **source);
   if (!table) co_return table.error();
   facts.image_table = std::move(*table);
-  auto free =
+  const auto free =
       co_await ReadImageFreeBytes(*image.manifest, facts.image_table, **source);
-  if (!free) co_return free.error();
-  facts.users.image_free_bytes = *free;
-  if (!*free && facts.users.unknown.empty()) {
+  if (free) facts.users.image_free_bytes = *free;
+  if (facts.users.unknown.empty() && !facts.users.image_free_bytes) {
     facts.users.unknown =
-        "how much is free in the new system is known of ext file systems only";
+        free ? "how much is free in the new system is known of ext file "
+               "systems only"
+             : "how much is free in the new system could not be read: " +
+                   free.error().message;
   }
   co_return facts;
 }

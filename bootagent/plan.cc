@@ -144,8 +144,8 @@ Status CheckMemory(const Facts& facts, const Manifest& manifest) {
 std::optional<uint64_t> RoomForUsers(const Plan& plan) {
   if (plan.guaranteed) return std::nullopt;
   const Account& a = plan.account;
-  const uint64_t chunks = a.room_for_image - std::min(a.room_for_image,
-                                                      a.image_data);
+  const uint64_t chunks =
+      a.room_for_image - std::min(a.room_for_image, a.image_data);
   return chunks * plan.disk_grid.chunk_bytes;
 }
 

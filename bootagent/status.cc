@@ -85,12 +85,11 @@ Json SpaceJson(const OpenedMigration& migration) {
       region.chunk_count() - region.free_count() - on_disk - relocated;
   const SpacePrediction predicted = PredictSpace(
       store.superblock(), region, KeptChunkCount(*migration.manifest));
-  return Json{
-      {"relocations_at_most", Pair(predicted.relocations, relocated)},
-      {"metadata_at_most", Pair(predicted.metadata, metadata)},
-      {"room_for_image_at_least",
-       Pair(predicted.room_for_image,
-            on_disk + RoomForImage(store.superblock(), region))}};
+  return Json{{"relocations_at_most", Pair(predicted.relocations, relocated)},
+              {"metadata_at_most", Pair(predicted.metadata, metadata)},
+              {"room_for_image_at_least",
+               Pair(predicted.room_for_image,
+                    on_disk + RoomForImage(store.superblock(), region))}};
 }
 
 Json FullJson(const Job& job, const Located& located,

@@ -83,7 +83,8 @@ UserFitting JudgeUserSpace(UserSpace space,
                       FormatBytes(*free) + " free: " + Missing(*user, *free);
   } else if (room_bytes && *user > *room_bytes) {
     judged.fit = UserFit::kAfterCommit;
-    judged.sentence = all + " fit after commit only; before it " +
+    judged.sentence = all + " fit after commit only, when the old system is " +
+                      "gone: save them elsewhere; before it " +
                       Missing(*user, *room_bytes);
   } else {
     judged.fit = UserFit::kBeforeCommit;

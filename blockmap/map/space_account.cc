@@ -30,9 +30,9 @@ SpacePrediction PredictSpace(const Superblock& superblock, const Region& region,
   SpacePrediction predicted;
   predicted.relocations = kept_chunks + SpecialChunksMax(superblock);
   const Grid image{superblock.chunk_bytes, superblock.image_bytes};
-  predicted.metadata = MapStore::MetadataChunks(
-      image, superblock.manifest_bytes, region.base().size(),
-      superblock.journal_chunks);
+  predicted.metadata =
+      MapStore::MetadataChunks(image, superblock.manifest_bytes,
+                               region.base().size(), superblock.journal_chunks);
   uint64_t base = 0;
   for (const DiskExtent& extent : region.base()) base += extent.count;
   predicted.room_for_image =

@@ -52,9 +52,8 @@ std::string WhatChanged(const Changes& changes) {
   if (changes.bytes == 0) {
     return "Nothing was changed here since the migration.";
   }
-  return "Since the migration " +
-         Amount(static_cast<double>(changes.bytes)) + " were changed here, in " +
-         std::to_string(changes.extents) +
+  return "Since the migration " + Amount(static_cast<double>(changes.bytes)) +
+         " were changed here, in " + std::to_string(changes.extents) +
          (changes.extents == 1 ? " place" : " places") +
          ". They stay on the disk, in the\nregion: the old system does not see "
          "them, and 'bootagent return' brings them back\nwith this system.";
@@ -87,12 +86,12 @@ int RunRollback(ControlClient& client, const DecisionOptions& options) {
   if (!status) return Fail(status.error());
   if (!options.yes) {
     const std::string what = WhatChanged(ChangesIn(*status));
-    const auto no = Ask("rollback restarts this machine into the old system",
-                        what + (options.no_restart
-                                    ? "\nThe next start goes back to the old "
-                                      "system. Go back?"
-                                    : "\nThis machine restarts now, into the "
-                                      "old system. Go back?"));
+    const auto no = Ask(
+        "rollback restarts this machine into the old system",
+        what + (options.no_restart ? "\nThe next start goes back to the old "
+                                     "system. Go back?"
+                                   : "\nThis machine restarts now, into the "
+                                     "old system. Go back?"));
     if (no) return *no;
   }
   const auto reply = client.Ask({{"command", "rollback"}});
@@ -101,11 +100,12 @@ int RunRollback(ControlClient& client, const DecisionOptions& options) {
   if (options.as_json) {
     SayAsJson(changes, options);
   } else {
-    std::cout << WhatChanged(changes) << "\n"
-              << (options.no_restart
-                      ? "The next start goes back to the old system."
-                      : "This machine restarts and goes back to the old system.")
-              << std::endl;
+    std::cout
+        << WhatChanged(changes) << "\n"
+        << (options.no_restart
+                ? "The next start goes back to the old system."
+                : "This machine restarts and goes back to the old system.")
+        << std::endl;
   }
   if (WaitingWrites(*status) > 0) {
     std::cerr << "streamctl: the region is full and writes wait: they do not "

@@ -3,8 +3,8 @@
 
 #include "initramfs/driver/control_client.h"
 
-// What only a person decides: `streamctl rollback` and `commit`.  Each says what
-// it means, asks, and does it; an exit code.
+// What only a person decides: `streamctl rollback` and `commit`.  Each says
+// what it means, asks, and does it; an exit code.
 
 namespace bootstream {
 

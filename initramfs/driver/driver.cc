@@ -427,7 +427,7 @@ Task<Status> StreamDriver::Stop() {
   if (status && settled() && !left_ && !options_.read_only)
     status = co_await Leave();
   ended_ = true;
-  if (status_file_) (void)status_file_->Replace(JsonLine(Report()));
+  if (status_file_) (void)status_file_->Replace(JsonLine(Report(Space())));
   co_return status;
 }
 

@@ -114,12 +114,12 @@ class StreamDriver {
   Task<nlohmann::json> CommitMigration();
   Task<Status> GiveUpSource();
   SpaceFacts Space() const;
-  void LookAtSpace();
+  void LookAtSpace(const SpaceFacts& facts);
   Task<void> GiveUpByPolicy();
   void SayOfSpace(const std::string& sentence) const;
   Task<nlohmann::json> SteerSource(const nlohmann::json& request);
   Task<nlohmann::json> ReportHealthy();
-  nlohmann::json Report() const;
+  nlohmann::json Report(const SpaceFacts& space) const;
   void EverySecond();
   void WarnOfDates();
 

@@ -17,7 +17,7 @@ constexpr auto kLookWhetherGivenUp = std::chrono::milliseconds(10);
 
 Task<json> StreamDriver::Handle(json request) {
   const std::string command = request["command"];
-  if (command == "status") co_return Report();
+  if (command == "status") co_return Report(Space());
   if (command == "dirty") {
     co_return json{{"extents", DirtyExtents(*engine_)}};
   }

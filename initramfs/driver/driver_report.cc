@@ -14,7 +14,7 @@ constexpr auto kSecond = std::chrono::seconds(1);
 
 }  // namespace
 
-json StreamDriver::Report() const {
+json StreamDriver::Report(const SpaceFacts& space) const {
   json report = StatusReport(identity_, *engine_,
                              source_ ? source_->statistics() : final_source_,
                              *backfill_, *settler_, health_.get());
@@ -22,15 +22,16 @@ json StreamDriver::Report() const {
   if (left_) report["phase"] = "detached";
   const std::string& attached = source_device_->path();
   report["source_device"] = attached.empty() ? json() : json(attached);
-  report["space"] = SpaceReport(Space(), *engine_);
+  report["space"] = SpaceReport(space, *engine_);
   return report;
 }
 
 void StreamDriver::EverySecond() {
   if (stopped_) return;
   WarnOfDates();
-  if (!options_.read_only) LookAtSpace();
-  (void)status_file_->Replace(JsonLine(Report()));
+  const SpaceFacts space = Space();
+  if (!options_.read_only) LookAtSpace(space);
+  (void)status_file_->Replace(JsonLine(Report(space)));
   KeepBackfillState();
   ReleaseUnusedBufferMemory();
   loop_.PostAfter(kSecond, [this] { EverySecond(); });

@@ -11,8 +11,7 @@ SpaceFacts StreamDriver::Space() const {
   return GatherSpaceFacts(*engine_, loop_.Now(), attached);
 }
 
-void StreamDriver::LookAtSpace() {
-  const SpaceFacts facts = Space();
+void StreamDriver::LookAtSpace(const SpaceFacts& facts) {
   space_warnings_.Look(facts);
   if (WantsSource(facts) && !committing_) Spawn(GiveUpByPolicy());
 }
@@ -20,8 +19,9 @@ void StreamDriver::LookAtSpace() {
 // The same as when somebody says commit.
 Task<void> StreamDriver::GiveUpByPolicy() {
   const auto mark = deciding_.Begin();
-  SayOfSpace("the region is full and a write waits: giving up the old system, "
-             "as --when-full give-up-source says");
+  SayOfSpace(
+      "the region is full and a write waits: giving up the old system, "
+      "as --when-full give-up-source says");
   const Status status = co_await GiveUpSource();
   if (status) {
     SayOfSpace("the old system was given up; there is no way back to it");

@@ -85,9 +85,9 @@ std::string SpaceSentence(const SpaceFacts& facts) {
   const auto size = [&](uint64_t chunks) {
     return FormatBytes(chunks * facts.chunk_bytes);
   };
-  const std::string waiting = std::to_string(facts.waiting_writes) +
-                              (facts.waiting_writes == 1 ? " write waits"
-                                                         : " writes wait");
+  const std::string waiting =
+      std::to_string(facts.waiting_writes) +
+      (facts.waiting_writes == 1 ? " write waits" : " writes wait");
   switch (SpaceLevelOf(facts)) {
     case SpaceLevel::kFull:
       if (facts.committed) return "the disk is full: " + waiting + " for room";

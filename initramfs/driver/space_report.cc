@@ -30,9 +30,8 @@ json Pair(uint64_t predicted, uint64_t actual) {
 // What the plan has promised, before commit; and how it is.
 json PlanReport(const SpaceFacts& facts, const StreamEngine& engine) {
   const MapStore& store = engine.store();
-  const auto predicted =
-      PredictSpace(store.superblock(), store.region(),
-                   KeptChunkCount(engine.manifest()));
+  const auto predicted = PredictSpace(store.superblock(), store.region(),
+                                      KeptChunkCount(engine.manifest()));
   const uint64_t placed = engine.manifest().grid().chunk_count() - facts.absent;
   const uint64_t relocated = store.map().relocations().size();
   // Places that are only reserved just now count.

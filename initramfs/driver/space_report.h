@@ -16,8 +16,8 @@ namespace bootstream {
 // is what moves under way may take.
 constexpr Executor::Duration kStuckAfter = std::chrono::seconds(1);
 
-SpaceFacts GatherSpaceFacts(const StreamEngine& engine,
-                            Executor::Duration now, bool source_attached);
+SpaceFacts GatherSpaceFacts(const StreamEngine& engine, Executor::Duration now,
+                            bool source_attached);
 // "space" in the status object of control.md.
 nlohmann::json SpaceReport(const SpaceFacts& facts, const StreamEngine& engine);
 

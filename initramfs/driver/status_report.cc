@@ -133,11 +133,16 @@ void ForEachDirtyExtent(const StreamEngine& engine, Visit visit) {
   const Grid grid = engine.manifest().grid();
   uint64_t start = 0;
   uint64_t end = 0;
+  bool patched = false;  // most often nothing is
+  engine.store().map().ForEachPatch(
+      [&](ImageChunk, const Patch&) { patched = true; });
   engine.store().map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
     uint64_t mask =
         state.location.is_zero() ? grid.full_mask(chunk.value) : state.dirty;
-    for (const Patch& patch : engine.store().map().PatchesOf(chunk)) {
-      mask |= uint64_t{1} << (patch.offset / kBlockBytes);
+    if (patched) {
+      for (const Patch& patch : engine.store().map().PatchesOf(chunk)) {
+        mask |= uint64_t{1} << (patch.offset / kBlockBytes);
+      }
     }
     for (uint32_t block = 0; block < 64 && mask >> block != 0; ++block) {
       if ((mask >> block & 1) == 0) continue;

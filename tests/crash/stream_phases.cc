@@ -60,8 +60,8 @@ std::vector<PhaseOfLife> StreamPhases(uint64_t operations) {
   const auto commit = [gives_up](uint64_t seed) {
     return Make({{6, 2}, {40, 30}}, 1, gives_up, seed);
   };
-  // Hardly any room for what is written: writes wait, and the source is given up
-  // because they do.
+  // Hardly any room for what is written: writes wait, and the source is given
+  // up because they do.
   StreamWorkloadOptions waits = usual;
   waits.is_roomy = false;
   waits.client.gives_up_for_room = true;

@@ -211,8 +211,7 @@ TEST_P(GuaranteedRegion, NoWriteEverWaits) {
   std::mt19937 random(GetParam());
   const auto below = [&](uint64_t bound) { return random() % bound; };
   EngineRig probe;
-  const uint64_t chunks =
-      ChunksFor(probe.store().superblock().manifest_bytes);
+  const uint64_t chunks = ChunksFor(probe.store().superblock().manifest_bytes);
   const uint64_t low = below(16);  // some of it below: homes of the image
   EngineRig rig(std::vector<DiskExtent>{{6, low + 1}, {64, chunks - low - 1}});
   std::vector<std::byte> model = rig.image();
