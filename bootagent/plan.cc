@@ -140,6 +140,15 @@ Status CheckMemory(const Facts& facts, const Manifest& manifest) {
       " available, " + FormatBytes(needed) + " needed");
 }
 
+// What can be written before commit with all of the image there as well.
+std::optional<uint64_t> RoomForUsers(const Plan& plan) {
+  if (plan.guaranteed) return std::nullopt;
+  const Account& a = plan.account;
+  const uint64_t chunks =
+      a.room_for_image - std::min(a.room_for_image, a.image_data);
+  return chunks * plan.disk_grid.chunk_bytes;
+}
+
 Status CheckImage(const Manifest& manifest, const Grid& disk) {
   if (manifest.grid().size_bytes > disk.size_bytes) {
     return Refused("the image is larger than the disk: " +
@@ -247,6 +256,7 @@ Result<Plan> MakePlan(const Facts& facts, const Manifest& manifest,
   plan.account =
       MakeAccount(facts, manifest, plan.special.size(), room.extents, options);
   if (auto s = SizeRegion(plan, room, options); !s) return s.error();
+  plan.users = JudgeUserSpace(facts.users, RoomForUsers(plan));
   plan.steps = DescribeSteps(plan);
   return plan;
 }

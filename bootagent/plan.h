@@ -13,6 +13,7 @@
 #include "blockmap/disk/ext_space.h"
 #include "blockmap/disk/probe.h"
 #include "blockmap/image/manifest.h"
+#include "bootagent/user_fit.h"
 
 // What a migration will do, with every byte accounted for, before anything is
 // written.  Pure: facts and manifest in, plan or refusal out.
@@ -31,6 +32,7 @@ struct Facts {
   PartitionTable image_table;
   uint64_t manifest_bytes = 0;           // the signed file
   uint64_t memory_bytes = ~uint64_t{0};  // available; unless known, enough
+  UserSpace users;
 };
 
 enum class WhenFull { kUnset, kBlock, kGiveUpSource };
@@ -85,6 +87,7 @@ struct Plan {
   Account account;
   bool guaranteed = false;
   bool give_up_source = false;
+  UserFitting users;
   std::vector<PlanStep> steps;
   DiskChunk anchor_chunk() const {
     return DiskChunk{anchor_offset / disk_grid.chunk_bytes};

@@ -46,6 +46,16 @@ Json AccountJson(const Plan& plan) {
               {"headroom_bytes", plan.headroom_bytes}};
 }
 
+Json UsersJson(const UserFitting& users) {
+  const auto number = [](const std::optional<uint64_t>& bytes) {
+    return bytes ? Json(*bytes) : Json();
+  };
+  return Json{{"user_data_bytes", number(users.space.user_bytes)},
+              {"image_free_bytes", number(users.space.image_free_bytes)},
+              {"fits", UserFitName(users.fit)},
+              {"sentence", users.sentence}};
+}
+
 template <size_t N>
 bool ReadHex(const Json& json, const char* key, std::array<std::byte, N>& out) {
   return FromHex(json.value(key, std::string()), out).has_value();
@@ -110,6 +120,7 @@ std::string PlanText(const Plan& plan) {
       Chunks(a.room_for_image, plan) +
           (plan.guaranteed ? ", guaranteed" : ", not guaranteed"));
   Row(out, "when it is full", WhenFullText(plan));
+  Row(out, "users' data", plan.users.sentence);
   out << "\nSteps\n";
   for (const PlanStep& step : plan.steps) Row(out, step.name, step.text);
   return out.str();
@@ -135,6 +146,7 @@ std::string PlanJson(const Plan& plan,
                       : plan.give_up_source ? "give-up-source"
                                             : "block";
   json["account"] = AccountJson(plan);
+  json["users"] = UsersJson(plan.users);
   json["steps"] = Json::array();
   for (const PlanStep& step : plan.steps) {
     json["steps"].push_back(

@@ -5,7 +5,9 @@
 #include <sstream>
 
 #include "blockmap/base/progress.h"
+#include "blockmap/image/image_facts.h"
 #include "blockmap/image/signing.h"
+#include "blockmap/map/space_account.h"
 #include "bootagent/locate.h"
 
 namespace bootstream {
@@ -68,6 +70,28 @@ Json ChunksJson(const MapStore& store) {
               {"relocated", store.map().relocations().size()}};
 }
 
+Json Pair(uint64_t predicted, uint64_t actual) {
+  return Json{{"predicted", predicted}, {"actual", actual}};
+}
+
+// What the plan has promised of the region, before commit; and how it came out.
+Json SpaceJson(const OpenedMigration& migration) {
+  const MapStore& store = *migration.store;
+  if (store.superblock().committed) return Json();
+  const Region& region = store.region();
+  const uint64_t on_disk = Count(store).on_disk;
+  const uint64_t relocated = store.map().relocations().size();
+  const uint64_t metadata =
+      region.chunk_count() - region.free_count() - on_disk - relocated;
+  const SpacePrediction predicted = PredictSpace(
+      store.superblock(), region, KeptChunkCount(*migration.manifest));
+  return Json{{"relocations_at_most", Pair(predicted.relocations, relocated)},
+              {"metadata_at_most", Pair(predicted.metadata, metadata)},
+              {"room_for_image_at_least",
+               Pair(predicted.room_for_image,
+                    on_disk + RoomForImage(store.superblock(), region))}};
+}
+
 Json FullJson(const Job& job, const Located& located,
               const OpenedMigration& migration) {
   const Superblock& superblock = migration.store->superblock();
@@ -78,6 +102,7 @@ Json FullJson(const Job& job, const Located& located,
   json["migration_id"] = ToHex(superblock.migration_id);
   json["image"] = ImageJson(superblock, *migration.manifest);
   json["chunks"] = ChunksJson(*migration.store);
+  json["space"] = SpaceJson(migration);
   json["guaranteed"] = superblock.guaranteed;
   json["when_full"] = WhenFull(superblock);
   json["healthy_once"] = superblock.healthy_once;
@@ -140,8 +165,13 @@ std::string FullText(const Job& job, const Located& located,
   Row(out, "region",
       size(store.region().chunk_count()) + ", " +
           size(store.region().free_count()) + " free");
+  const SpacePrediction predicted = PredictSpace(
+      superblock, store.region(), KeptChunkCount(*migration.manifest));
   Row(out, "moved away",
-      size(store.map().relocations().size()) + " of the old system");
+      size(store.map().relocations().size()) + " of the old system" +
+          (superblock.committed
+               ? ""
+               : ", at most " + size(predicted.relocations) + " foreseen"));
   Row(out, "when full", WhenFull(superblock));
   Row(out, "boots",
       std::to_string(superblock.boots_total) + ", " +

@@ -18,6 +18,20 @@ inline ImageFacts FactsOf(const std::shared_ptr<const Manifest>& manifest) {
       }};
 }
 
+// Chunks of the boot set and pinned ones.
+inline uint64_t KeptChunkCount(const Manifest& manifest) {
+  uint64_t count = 0;
+  for (const ChunkExtent& extent : manifest.content().pinned) {
+    count += extent.count;
+  }
+  for (const ChunkExtent& extent : manifest.content().boot_set) {
+    for (uint64_t i = 0; i < extent.count; ++i) {
+      count += !manifest.IsPinned(ImageChunk{extent.first + i});
+    }
+  }
+  return count;
+}
+
 }  // namespace bootstream
 
 #endif  // BLOCKMAP_IMAGE_IMAGE_FACTS_H_

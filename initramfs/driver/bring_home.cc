@@ -10,7 +10,7 @@ bool StreamEngine::IsHomeToStay(ImageChunk chunk) const {
   const ChunkState state = store_.map().Get(chunk);
   return state.location == Location::At(HomeOf(chunk)) &&
          state.valid == grid_.full_mask(chunk.value) &&
-         !MayBeEvicted(chunk, state);
+         !MayEvict(chunk, state);
 }
 
 Task<Status> StreamEngine::BringHome(ImageChunk chunk) {
@@ -28,7 +28,7 @@ Task<Status> StreamEngine::BringHome(ImageChunk chunk) {
       state = store_.map().Get(chunk);
     }
     // What the boot loader reads is the truth from now on, and is kept.
-    if (MayBeEvicted(chunk, state)) {
+    if (MayEvict(chunk, state)) {
       state.dirty = grid_.full_mask(chunk.value);
       store_.SetChunk(chunk, state);
       CommitSoon();

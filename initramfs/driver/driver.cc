@@ -8,7 +8,6 @@
 #include <iostream>
 #include <utility>
 
-#include "blockmap/base/buffer_memory.h"
 #include "blockmap/base/coding.h"
 #include "blockmap/base/file_util.h"
 #include "blockmap/base/posix_block_device.h"
@@ -28,7 +27,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr auto kSecond = std::chrono::seconds(1);
 constexpr uint64_t kKeyBytesMax = uint64_t{64} << 10;
 
 // Names in the keeper's store (keeper.md).
@@ -432,10 +430,14 @@ Task<Status> StreamDriver::Stop() {
   if (boot_device_) {
     if (auto s = co_await boot_device_->Detach(); !s) co_return s;
   }
+  // A socket's clients are answered before it ends; a device that has a user is
+  // not taken away from him.
+  if (options_.frontend == FrontendKind::kSocket) engine_->RefuseWithoutRoom();
   if (frontend_) {
     if (auto s = co_await frontend_->Stop(); !s) co_return s;
   }
   stopped_ = true;
+  co_await deciding_.Ended();
   if (prefetch_) prefetch_->Stop();
   if (backfill_) co_await backfill_->Stop();
   if (settler_) co_await settler_->Stop();
@@ -448,37 +450,8 @@ Task<Status> StreamDriver::Stop() {
   if (status && settled() && !left_ && !options_.read_only)
     status = co_await Leave();
   ended_ = true;
-  if (status_file_) (void)status_file_->Replace(JsonLine(Report()));
+  if (status_file_) (void)status_file_->Replace(JsonLine(Report(Space())));
   co_return status;
-}
-
-json StreamDriver::Report() const {
-  json report = StatusReport(identity_, *engine_,
-                             source_ ? source_->statistics() : final_source_,
-                             *backfill_, *settler_, health_.get());
-  report["check"] = checker_->Report();
-  if (left_) report["phase"] = "detached";
-  const std::string& attached = source_device_->path();
-  report["source_device"] = attached.empty() ? json() : json(attached);
-  return report;
-}
-
-void StreamDriver::EverySecond() {
-  if (stopped_) return;
-  WarnOfDates();
-  (void)status_file_->Replace(JsonLine(Report()));
-  KeepBackfillState();
-  ReleaseUnusedBufferMemory();
-  loop_.PostAfter(kSecond, [this] { EverySecond(); });
-}
-
-void StreamDriver::WarnOfDates() {
-  if (warned_of_dates_ || source_->statistics().dated_certificates == 0) return;
-  warned_of_dates_ = true;
-  std::cerr << "streamd: warning: a server's certificate is not valid at this "
-               "machine's time; chunks are taken all the same, for each is "
-               "checked by its digest. Renew the certificate, or set the clock"
-            << std::endl;
 }
 
 bool StreamDriver::settled() const {

@@ -22,6 +22,7 @@
 #include "initramfs/driver/read_only_service.h"
 #include "initramfs/driver/settler.h"
 #include "initramfs/driver/side_device.h"
+#include "initramfs/driver/space_report.h"
 #include "initramfs/driver/status_file.h"
 #include "initramfs/driver/status_report.h"
 #include "initramfs/frontend/frontend.h"
@@ -121,11 +122,16 @@ class StreamDriver {
   Task<nlohmann::json> WaitFor(std::string what);
   Task<nlohmann::json> WishRollback();
   Task<nlohmann::json> CommitMigration();
+  Task<Status> GiveUpSource();
+  SpaceFacts Space() const;
+  void LookAtSpace(const SpaceFacts& facts);
+  Task<void> GiveUpByPolicy();
+  void SayOfSpace(const std::string& sentence) const;
   Task<nlohmann::json> SteerSource(const nlohmann::json& request);
   Task<nlohmann::json> SteerBootView(const nlohmann::json& request);
   Task<nlohmann::json> AttachBootView(const nlohmann::json& request);
   Task<nlohmann::json> ReportHealthy();
-  nlohmann::json Report() const;
+  nlohmann::json Report(const SpaceFacts& space) const;
   void EverySecond();
   void WarnOfDates();
 
@@ -158,6 +164,10 @@ class StreamDriver {
   bool left_ = false;
   bool ended_ = false;  // Stop has done all it could
   bool committing_ = false;
+  bool wishing_ = false;  // a rollback
+  UnderWay deciding_;     // the policy when full
+  SpaceWarnings space_warnings_{
+      [this](const std::string& sentence) { SayOfSpace(sentence); }};
 };
 
 }  // namespace bootstream

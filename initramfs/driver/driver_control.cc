@@ -12,12 +12,13 @@ using nlohmann::json;
 
 constexpr uint64_t kPatienceMsMax = 3'600'000;
 constexpr auto kLookWhetherSettled = std::chrono::milliseconds(50);
+constexpr auto kLookWhetherGivenUp = std::chrono::milliseconds(10);
 
 }  // namespace
 
 Task<json> StreamDriver::Handle(json request) {
   const std::string command = request["command"];
-  if (command == "status") co_return Report();
+  if (command == "status") co_return Report(Space());
   if (command == "dirty") {
     co_return json{{"extents", DirtyExtents(*engine_)}};
   }
@@ -114,23 +115,32 @@ Task<json> StreamDriver::ReportHealthy() {
 }
 
 Task<json> StreamDriver::CommitMigration() {
+  if (store_->superblock().committed) co_return json{{"already", true}};
+  const Status given_up = co_await GiveUpSource();
+  if (!given_up) co_return ControlError(given_up.error().message);
+  co_return json{{"already", false}};
+}
+
+// Where somebody else is at it, with him.
+Task<Status> StreamDriver::GiveUpSource() {
+  while (committing_) co_await loop_.Sleep(kLookWhetherGivenUp);
   const Superblock& block = store_->superblock();
-  if (block.committed) co_return json{{"already", true}};
-  if (block.rollback_wished) {
-    co_return ControlError(
-        "the next start goes back to the old system, as was wished; nothing is "
-        "given up");
+  if (block.committed) co_return OkStatus();
+  if (block.rollback_wished || wishing_) {
+    co_return Error{ErrorCode::kRefused,
+                    "the next start goes back to the old system, as was "
+                    "wished; nothing is given up"};
   }
   if (source_device_->in_use()) {
-    co_return ControlError(
-        "the old system is attached; detach it first: streamctl source detach");
+    co_return Error{ErrorCode::kRefused,
+                    "the old system is attached; detach it first: streamctl "
+                    "source detach"};
   }
   committing_ = true;
   const Status given_up = co_await engine_->GiveUpSource();
   committing_ = false;
-  if (!given_up) co_return ControlError(given_up.error().message);
-  backfill_->GoOnWithRoom();
-  co_return json{{"already", false}};
+  if (given_up) backfill_->GoOnWithRoom();
+  co_return given_up;
 }
 
 Task<json> StreamDriver::SteerSource(const json& request) {
@@ -190,14 +200,16 @@ Task<json> StreamDriver::AttachBootView(const json& request) {
 }
 
 Task<json> StreamDriver::WishRollback() {
-  // A commit that is under way may come first.
+  // A commit that is under way may come first; none begins meanwhile.
+  wishing_ = true;
   const Status s = co_await store_->UpdateSuperblock(
       [](Superblock& block) { block.rollback_wished = !block.committed; });
+  wishing_ = false;
   if (!s) co_return ControlError(s.error().message);
   if (store_->superblock().committed) {
     co_return ControlError("the old system was given up by commit");
   }
-  co_return json::object();
+  co_return json{{"changes", CountChanges(*engine_)}};
 }
 
 }  // namespace bootstream

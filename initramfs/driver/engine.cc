@@ -16,6 +16,7 @@ StreamEngine::StreamEngine(Executor& executor, BlockDevice& device,
       manifest_(std::move(manifest)),
       options_(std::move(options)),
       grid_(manifest_->grid()),
+      room_(executor),
       read_ahead_(options_.read_ahead_bytes / grid_.chunk_bytes),
       first_reads_(grid_.chunk_count(), executor_.Now()),
       alive_(std::make_shared<bool>(true)) {}
@@ -24,7 +25,9 @@ StreamEngine::~StreamEngine() { *alive_ = false; }
 
 Task<Status> StreamEngine::GiveUpSource() {
   const auto guard = co_await source_mutex_.Lock();
-  co_return co_await store_.GiveUpSource();
+  Status status = co_await store_.GiveUpSource();
+  if (status) room_.RoomMade();
+  co_return status;
 }
 
 uint64_t StreamEngine::BlocksOf(const Piece& piece) const {

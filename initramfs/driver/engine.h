@@ -18,25 +18,12 @@
 #include "blockmap/image/manifest.h"
 #include "blockmap/map/map_store.h"
 #include "initramfs/driver/chunk_locks.h"
+#include "initramfs/driver/engine_statistics.h"
 #include "initramfs/driver/first_reads.h"
 #include "initramfs/driver/read_ahead.h"
+#include "initramfs/driver/room_queue.h"
 
 namespace bootstream {
-
-// What the engine has done since it started; blocks and chunks, not bytes.
-struct EngineStatistics {
-  uint64_t reads = 0;
-  uint64_t writes = 0;
-  uint64_t demand_misses = 0;
-  uint64_t demand_misses_stored_in_region = 0;  // not at home
-  uint64_t prefetched_chunks = 0;               // every class but demand
-  uint64_t answered_fetches = 0;                // of every class
-  uint64_t evicted_chunks = 0;
-  uint64_t healed_chunks = 0;  // clean, unreadable or rotten: fetched again
-  uint64_t io_errors = 0;      // told to whoever asked
-  uint64_t patches = 0;
-  uint64_t intents = 0;
-};
 
 // The streaming block device: the target image, of which every block is where
 // the map says, or zero, or fetched when it is first read.  No front end, no
@@ -49,7 +36,8 @@ struct EngineStatistics {
 //  4. Flush is MapStore::Commit: data, flush, journal, flush.
 //  6. A download is recorded lazily; a demand miss is always answered, and
 //     stored if a free or clean chunk can be found.
-//  8. One download at a time for a chunk; a write waits for the disk only.
+//  8. One download at a time for a chunk; a write waits for the disk only, and
+//     where the region is full for room.
 //  A clean block that cannot be read is forgotten, durably, and fetched again;
 //  what only the disk has is an I/O error (heal.cc).
 //
@@ -91,6 +79,8 @@ class StreamEngine final : public BlockService {
   void TurnGuessesOff(bool off) { guesses_off_ = off; }
   // Whether some block of `chunk` is neither on the disk nor known to be zero.
   bool IsMissing(ImageChunk chunk) const;
+  // Whether it may make room for others: clean, and not kept.
+  bool MayEvict(ImageChunk chunk, const ChunkState& state) const;
   // A boot-set chunk at home is the truth even if firmware or a boot loader
   // wrote to it before we ran: if it does not match the manifest any more, its
   // blocks are dirty from now on.
@@ -110,6 +100,10 @@ class StreamEngine final : public BlockService {
 
   // The source's space is the target's from now on, durably (MapStore).
   Task<Status> GiveUpSource();
+  // Writes that have found the region full.
+  const RoomQueue& room() const { return room_; }
+  // From now on they end in kNoSpace.
+  void RefuseWithoutRoom() { room_.Close(); }
   // From now on writes go home, as those to pinned chunks always have, and what
   // becomes zero is zero on the disk too.
   void GoHome() { going_home_ = true; }
@@ -224,7 +218,9 @@ class StreamEngine final : public BlockService {
   Task<Status> WriteTableHead(Piece piece, std::span<const std::byte> data);
   Task<Status> WriteAnywhere(Piece piece, std::span<const std::byte> data);
   Task<Status> WriteExclusive(Piece piece, std::span<const std::byte> data);
-  Task<Status> Prepare(const Piece& piece, ChunkState& state);
+  Task<Status> AwaitRoom(std::optional<RoomQueue::Turn>& turn);
+  Task<Result<bool>> TakePlace(const Piece& piece, ChunkState& state);
+  Task<Status> Intend(const Piece& piece, ChunkState& state);
   Task<Status> Overwrite(const Piece& piece, ChunkState state,
                          std::span<const std::byte> data);
   Task<Status> WriteEdge(ImageChunk chunk, const ChunkState& state,
@@ -234,7 +230,6 @@ class StreamEngine final : public BlockService {
   Task<Status> ZeroPiece(Piece piece);
   Task<Status> ForgetContent(ImageChunk chunk);
 
-  bool MayBeEvicted(ImageChunk chunk, const ChunkState& state) const;
 
   // pinned.cc
   Task<Status> MakeHome(ImageChunk chunk);
@@ -256,6 +251,7 @@ class StreamEngine final : public BlockService {
   Options options_;
   Grid grid_;
   ChunkLocks locks_;
+  RoomQueue room_;
   std::unordered_map<ImageChunk, std::shared_ptr<Flight>> flights_;
   // Of downloads that have arrived and are on their way to the disk.
   uint64_t unstored_bytes_ = 0;

@@ -3,6 +3,7 @@
 
 #include "blockmap/base/coding.h"
 #include "blockmap/image/signing.h"
+#include "blockmap/map/space_account.h"
 #include "initramfs/driver/engine.h"
 
 namespace bootstream {
@@ -160,15 +161,12 @@ Task<std::optional<DiskChunk>> StreamEngine::PlaceFor(ImageChunk chunk,
   co_return place;
 }
 
-// The last of the spare chunks are left for the way back: however much the
-// target has written, a rollback can begin to exchange.
 bool StreamEngine::HasRoom() const {
   return store_.region().plain_available_count(/*use_spare=*/true) >
-         store_.superblock().spare_chunks / 2;
+         KeptForTheWayBack(store_.superblock());
 }
 
-bool StreamEngine::MayBeEvicted(ImageChunk chunk,
-                                const ChunkState& state) const {
+bool StreamEngine::MayEvict(ImageChunk chunk, const ChunkState& state) const {
   const bool kept = manifest_->InBootSet(chunk) || manifest_->IsPinned(chunk);
   return !kept && state.location.on_disk() && state.dirty == 0 &&
          !manifest_->IsZero(chunk);
@@ -183,7 +181,7 @@ Task<bool> StreamEngine::EvictOne() {
     const bool wrapped = round == 1;
     store_.map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
       if (victim || (chunk < evict_cursor_) != wrapped) return;
-      if (!MayBeEvicted(chunk, state)) return;
+      if (!MayEvict(chunk, state)) return;
       guard = locks_.TryExclusive(chunk);
       if (guard) victim = chunk;
     });

@@ -104,6 +104,7 @@ json StatusReport(const DriverIdentity& identity, const StreamEngine& engine,
       {"kept", identity.kept},
       {"restarts", identity.restarts},
       {"chunks", ChunkCounts(engine)},
+      {"changes", CountChanges(engine)},
       {"region", RegionReport(engine.store().region())},
       {"backfill",
        {{"state", BackfillStateName(backfill.state())},
@@ -124,33 +125,57 @@ json StatusReport(const DriverIdentity& identity, const StreamEngine& engine,
         {"boots_without_health", superblock.boots_without_health}}}};
 }
 
-json DirtyExtents(const StreamEngine& engine) {
+namespace {
+
+// visit(offset, size) of each run of blocks that may differ from the image.
+template <typename Visit>
+void ForEachDirtyExtent(const StreamEngine& engine, Visit visit) {
   const Grid grid = engine.manifest().grid();
-  json extents = json::array();
   uint64_t start = 0;
   uint64_t end = 0;
-  const auto flush = [&] {
-    if (end > start) extents.push_back({start, end - start});
-  };
+  bool patched = false;  // most often nothing is
+  engine.store().map().ForEachPatch(
+      [&](ImageChunk, const Patch&) { patched = true; });
   engine.store().map().ForEach([&](ImageChunk chunk, const ChunkState& state) {
     uint64_t mask =
         state.location.is_zero() ? grid.full_mask(chunk.value) : state.dirty;
-    for (const Patch& patch : engine.store().map().PatchesOf(chunk)) {
-      mask |= uint64_t{1} << (patch.offset / kBlockBytes);
+    if (patched) {
+      for (const Patch& patch : engine.store().map().PatchesOf(chunk)) {
+        mask |= uint64_t{1} << (patch.offset / kBlockBytes);
+      }
     }
     for (uint32_t block = 0; block < 64 && mask >> block != 0; ++block) {
       if ((mask >> block & 1) == 0) continue;
       const uint64_t at =
           grid.offset_of(chunk.value) + uint64_t{block} * kBlockBytes;
       if (at != end) {
-        flush();
+        if (end > start) visit(start, end - start);
         start = at;
       }
       end = at + kBlockBytes;
     }
   });
-  flush();
+  if (end > start) visit(start, end - start);
+}
+
+}  // namespace
+
+json DirtyExtents(const StreamEngine& engine) {
+  json extents = json::array();
+  ForEachDirtyExtent(engine, [&](uint64_t offset, uint64_t size) {
+    extents.push_back({offset, size});
+  });
   return extents;
+}
+
+json CountChanges(const StreamEngine& engine) {
+  uint64_t bytes = 0;
+  uint64_t extents = 0;
+  ForEachDirtyExtent(engine, [&](uint64_t, uint64_t size) {
+    bytes += size;
+    ++extents;
+  });
+  return {{"bytes", bytes}, {"extents", extents}};
 }
 
 }  // namespace bootstream

@@ -30,6 +30,9 @@ nlohmann::json StatusReport(const DriverIdentity& identity,
 // [[offset, size], ...]: bytes of the image that may differ from it.
 nlohmann::json DirtyExtents(const StreamEngine& engine);
 
+// {"bytes", "extents"}: the sum of these and how many there are.
+nlohmann::json CountChanges(const StreamEngine& engine);
+
 }  // namespace bootstream
 
 #endif  // INITRAMFS_DRIVER_STATUS_REPORT_H_

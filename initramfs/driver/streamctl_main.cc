@@ -2,8 +2,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <iostream>
 #include <optional>
@@ -13,6 +11,8 @@
 #include "blockmap/base/file_util.h"
 #include "initramfs/closure/closure_command.h"
 #include "initramfs/driver/control_client.h"
+#include "initramfs/driver/decisions.h"
+#include "initramfs/driver/status_text.h"
 #include "initramfs/source/source_command.h"
 
 namespace bootstream {
@@ -25,8 +25,7 @@ struct Options {
   std::string status_file = "/run/bootstream/status.json";
   bool as_json = false;
   bool watch = false;
-  bool yes = false;
-  bool no_restart = false;
+  DecisionOptions decision;
   bool when_quiet = false;
   std::string rate;
   std::string wait_for;
@@ -37,110 +36,6 @@ struct Options {
 int Fail(const Error& error) {
   std::cerr << "streamctl: " << error.message << "\n";
   return ExitCodeFor(error.code);
-}
-
-std::string Amount(double bytes) {
-  const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  int unit = 0;
-  while (bytes >= 1024 && unit < 4) {
-    bytes /= 1024;
-    ++unit;
-  }
-  char text[32];
-  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", bytes,
-                units[unit]);
-  return text;
-}
-
-// How many chunks a second come home, by looking again and again.
-class Rate {
- public:
-  // Seconds until `left` more have come; nullopt: it cannot be told yet.
-  std::optional<double> SecondsFor(double done, double left) {
-    const auto now = std::chrono::steady_clock::now();
-    if (!begun_) {
-      begun_ = now;
-      first_ = done;
-      return std::nullopt;
-    }
-    const std::chrono::duration<double> passed = now - *begun_;
-    if (done <= first_ || passed.count() < 2) return std::nullopt;
-    return left / ((done - first_) / passed.count());
-  }
-
- private:
-  std::optional<std::chrono::steady_clock::time_point> begun_;
-  double first_ = 0;
-};
-
-void PrintSettling(const json& settle, Rate& rate) {
-  const std::string state = settle.at("state");
-  if (state == "none") return;
-  const auto all = settle.at("chunks").get<double>();
-  const auto done = settle.at("settled").get<double>();
-  std::printf("settling   %s, %.1f %% at home", state.c_str(),
-              all == 0 ? 100 : done / all * 100);
-  const auto seconds = rate.SecondsFor(done, all - done);
-  if (state == "running" && seconds) {
-    std::printf(", %.0f minutes left", std::ceil(*seconds / 60));
-  }
-  std::printf("\n");
-  const std::string failure = settle.at("failure");
-  if (!failure.empty()) std::printf("trouble    %s\n", failure.c_str());
-}
-
-void PrintStatus(const json& status, Rate& rate) {
-  const json& image = status.at("image");
-  const json& chunks = status.at("chunks");
-  const json& source = status.at("source");
-  const auto data = chunks.at("data").get<double>();
-  const auto local = chunks.at("local").get<double>();
-  const bool given_up = status.at("committed").get<bool>();
-  std::printf("phase      %s%s\n",
-              status.at("phase").get<std::string>().c_str(),
-              given_up ? ", the old system is given up" : "");
-  std::printf("image      %s %s, %s\n",
-              image.at("name").get<std::string>().c_str(),
-              image.at("version").get<std::string>().c_str(),
-              Amount(image.at("bytes").get<double>()).c_str());
-  std::printf("device     %s (%s) on %s\n",
-              status.at("device").get<std::string>().c_str(),
-              status.at("frontend").get<std::string>().c_str(),
-              status.at("disk").get<std::string>().c_str());
-  const auto restarts = status.at("restarts").get<unsigned>();
-  if (restarts != 0) std::printf("restarted  %u times\n", restarts);
-  std::printf("local      %.1f %% (%.0f of %.0f chunks), %s written here\n",
-              data == 0 ? 100 : local / data * 100, local, data,
-              Amount(chunks.at("dirty_blocks").get<double>() * 4096).c_str());
-  std::printf("backfill   %s\n",
-              status.at("backfill").at("state").get<std::string>().c_str());
-  std::printf(
-      "received   %s in %llu requests\n",
-      Amount(source.at("bytes_received").get<double>()).c_str(),
-      static_cast<unsigned long long>(source.at("requests").get<uint64_t>()));
-  if (source.at("waiting").get<bool>()) {
-    std::printf("waiting    %s\n",
-                source.at("failure").get<std::string>().c_str());
-  }
-  if (source.at("dated_certificates").get<uint64_t>() > 0) {
-    std::printf(
-        "warning    a server's certificate is not valid at this time; its "
-        "chunks are checked and taken\n");
-  }
-  if (status.at("engine").at("io_errors").get<uint64_t>() > 0) {
-    std::printf(
-        "warning    the disk is failing: %.0f I/O errors; streamd's "
-        "log has the places\n",
-        status.at("engine").at("io_errors").get<double>());
-  }
-  PrintSettling(status.at("settle"), rate);
-  const json attached = status.value("source_device", json());
-  if (attached.is_string()) {
-    std::printf("source     %s, read-only\n",
-                attached.get<std::string>().c_str());
-  }
-  const std::string failure = status.at("backfill").at("failure");
-  if (!failure.empty()) std::printf("trouble    %s\n", failure.c_str());
 }
 
 int Status(ControlClient& client, const Options& options) {
@@ -196,62 +91,6 @@ Result<uint64_t> ParseRate(const std::string& text) {
 int Simple(ControlClient& client, const json& request) {
   const auto reply = client.Ask(request);
   return reply ? 0 : Fail(reply.error());
-}
-
-// The exit code if it is not to be done.
-std::optional<int> Ask(const std::string& what, const std::string& question) {
-  if (::isatty(STDIN_FILENO) == 0) {
-    std::cerr << "streamctl: " << what
-              << "; say --yes to do it without being asked\n";
-    return 2;
-  }
-  std::cout << question << " [y/N] " << std::flush;
-  std::string answer;
-  std::getline(std::cin, answer);
-  if (answer == "y" || answer == "yes") return std::nullopt;
-  return 1;
-}
-
-int Rollback(ControlClient& client, const Options& options) {
-  if (!options.yes) {
-    const auto no =
-        Ask("rollback restarts this machine into the old system",
-            "This restarts the machine into the old system. What was changed "
-            "here since the\nmigration stays on the disk, but the old system "
-            "does not see it. Go back?");
-    if (no) return *no;
-  }
-  const auto reply = client.Ask({{"command", "rollback"}});
-  if (!reply) return Fail(reply.error());
-  std::cout << "The next start goes back to the old system." << std::endl;
-  if (options.no_restart) return 0;
-  ::execlp("systemctl", "systemctl", "reboot", nullptr);
-  return Fail(ErrnoError(errno, "systemctl reboot"));
-}
-
-int Commit(ControlClient& client, const Options& options) {
-  const auto status = client.Ask({{"command", "status"}});
-  if (!status) return Fail(status.error());
-  const json health = status->value("health", json::object());
-  const bool healthy = health.value("healthy_once", json(false)) == true;
-  if (!options.yes && status->value("committed", json()) != true) {
-    const auto no = Ask(
-        "commit gives the old system up for good",
-        std::string(healthy ? ""
-                            : "This system has not been reported healthy "
-                              "yet.\n") +
-            "From now on there is no way back to the old system, and the files "
-            "that are only\nthere are lost: its space becomes this system's. "
-            "Give it up?");
-    if (no) return *no;
-  }
-  const auto reply = client.Ask({{"command", "commit"}});
-  if (!reply) return Fail(reply.error());
-  std::cout << (reply->value("already", json()) == true
-                    ? "The old system had been given up already."
-                    : "The old system is given up.")
-            << std::endl;
-  return 0;
 }
 
 // The driver's last word, when it has ended.
@@ -455,12 +294,14 @@ int Main(int argc, char** argv) {
   check->add_flag("--json", options.as_json, "One JSON object");
   auto* rollback =
       app.add_subcommand("rollback", "Restart into the old system");
-  rollback->add_flag("--yes", options.yes, "Do not ask");
-  rollback->add_flag("--no-restart", options.no_restart,
+  rollback->add_flag("--yes", options.decision.yes, "Do not ask");
+  rollback->add_flag("--no-restart", options.decision.no_restart,
                      "Only record the wish; the next start does it");
+  rollback->add_flag("--json", options.decision.as_json,
+                     "Say as one JSON object what was changed here");
   auto* commit = app.add_subcommand(
       "commit", "Give the old system up: there is no way back after that");
-  commit->add_flag("--yes", options.yes, "Do not ask");
+  commit->add_flag("--yes", options.decision.yes, "Do not ask");
   SourceCommand source(app);
   ClosureCommand closure(app);
   try {
@@ -486,8 +327,8 @@ int Main(int argc, char** argv) {
   if (*trace) return Trace(*client, options);
   if (*healthy) return Simple(*client, {{"command", "healthy"}});
   if (*check) return Check(*client, options, closure);
-  if (*rollback) return Rollback(*client, options);
-  if (*commit) return Commit(*client, options);
+  if (*rollback) return RunRollback(*client, options.decision);
+  if (*commit) return RunCommit(*client, options.decision);
   if (*pause || *resume) {
     json request = {{"command", "backfill"},
                     {"action", *pause ? "pause" : "resume"}};

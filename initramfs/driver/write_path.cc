@@ -14,6 +14,10 @@ bool SectorAligned(uint64_t offset, std::span<const std::byte> data) {
   return offset % kSectorBytes == 0 && data.size() % kSectorBytes == 0;
 }
 
+bool IsFull(const Status& status) {
+  return !status && status.error().code == ErrorCode::kNoSpace;
+}
+
 uint64_t BitOf(uint32_t byte) { return uint64_t{1} << (byte / kBlockBytes); }
 
 }  // namespace
@@ -78,12 +82,17 @@ Task<Status> StreamEngine::WriteExclusive(Piece piece,
                                           std::span<const std::byte> data) {
   // A home that cannot be had is no reason to refuse what may lie elsewhere.
   bool stays_away = false;
+  std::optional<RoomQueue::Turn> turn;  // no lock is held while it waits
   for (;;) {
     const bool pinned = manifest_->IsPinned(piece.chunk);
     const bool goes_home = pinned || (going_home_ && !stays_away);
     const Location home = Location::At(HomeOf(piece.chunk));
     if (goes_home && store_.map().Get(piece.chunk).location != home) {
       const Status s = co_await MakeHome(piece.chunk);
+      if (IsFull(s) && pinned) {
+        if (auto w = co_await AwaitRoom(turn); !w) co_return w;
+        continue;
+      }
       if (!s && pinned) co_return s;
       if (!s) {
         stays_away = true;
@@ -102,36 +111,57 @@ Task<Status> StreamEngine::WriteExclusive(Piece piece,
         store_.patch_room_bytes() < kPatchRoomLowBytes) {
       // Patches are bounded: from here on such a write waits for its base.
       guard.Release();
-      if (auto s = co_await Hydrate(piece.chunk, FetchClass::kDemand); !s) {
-        co_return s;
-      }
+      auto s = co_await Hydrate(piece.chunk, FetchClass::kDemand);
+      if (IsFull(s)) s = co_await AwaitRoom(turn);
+      if (!s) co_return s;
       continue;
     }
-    if (auto s = co_await Prepare(piece, state); !s) co_return s;
+    const auto placed = co_await TakePlace(piece, state);
+    if (!placed) co_return placed.error();
+    if (!*placed) {
+      guard.Release();
+      if (auto s = co_await AwaitRoom(turn); !s) co_return s;
+      continue;
+    }
+    turn.reset();
+    if (auto s = co_await Intend(piece, state); !s) co_return s;
     co_return co_await Overwrite(piece, state, data);
   }
 }
 
-// A place for the chunk, and intents, durable, for what is clean and about to
-// be overwritten.  `state` is what Overwrite goes on from.
-Task<Status> StreamEngine::Prepare(const Piece& piece, ChunkState& state) {
-  if (!state.location.on_disk()) {
-    const bool zero = state.location.is_zero();
-    const auto place = co_await PlaceFor(piece.chunk, true);
-    if (!place) {
-      co_return Error{ErrorCode::kNoSpace, "the region is full"};
+// After a write that has found no room and has changed nothing.  What others
+// have left is free once that is durable, so the first thing is a commit.
+Task<Status> StreamEngine::AwaitRoom(std::optional<RoomQueue::Turn>& turn) {
+  if (!turn) turn.emplace(room_);
+  if (turn->FirstLook()) co_return co_await store_.Commit();
+  const bool again = co_await turn->Wait();
+  if (again) co_return OkStatus();
+  co_return Error{ErrorCode::kNoSpace, "the region is full"};
+}
+
+// A place for the chunk; `state` is what Intend and Overwrite go on from.
+// False: there is none, and nothing has changed.
+Task<Result<bool>> StreamEngine::TakePlace(const Piece& piece,
+                                           ChunkState& state) {
+  if (state.location.on_disk()) co_return true;
+  const bool zero = state.location.is_zero();
+  const auto place = co_await PlaceFor(piece.chunk, true);
+  if (!place) co_return false;
+  if (zero) {
+    if (auto s = co_await FillZeroes(*place, piece.chunk); !s) {
+      store_.Release(*place);
+      Quarantine(*place);
+      co_return s.error();
     }
-    if (zero) {
-      if (auto s = co_await FillZeroes(*place, piece.chunk); !s) {
-        store_.Release(*place);
-        Quarantine(*place);
-        co_return s;
-      }
-    }
-    const uint64_t all = zero ? grid_.full_mask(piece.chunk.value) : 0;
-    state = ChunkState{Location::At(*place), all, all};
-    store_.SetChunk(piece.chunk, state);
   }
+  const uint64_t all = zero ? grid_.full_mask(piece.chunk.value) : 0;
+  state = ChunkState{Location::At(*place), all, all};
+  store_.SetChunk(piece.chunk, state);
+  co_return true;
+}
+
+// Intents, durable, for what is clean and about to be overwritten.
+Task<Status> StreamEngine::Intend(const Piece& piece, ChunkState& state) {
   const uint64_t intent = BlocksOf(piece) & state.valid & ~state.dirty;
   if (intent == 0) co_return OkStatus();
   state.dirty |= intent;
@@ -234,6 +264,7 @@ Task<Status> StreamEngine::ForgetContent(ImageChunk chunk) {
   if (store_.map().Get(chunk) == zero) co_return OkStatus();
   store_.SetChunk(chunk, zero);
   CommitSoon();
+  room_.RoomMade();
   co_return OkStatus();
 }
 

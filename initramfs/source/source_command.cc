@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <iostream>
 
-#include "initramfs/source/import_plan.h"
+#include "initramfs/source/import_space.h"
 #include "initramfs/source/run_program.h"
 
 namespace bootstream {
@@ -34,6 +34,25 @@ std::string Absolute(const std::string& path) {
   std::string text = error ? path : absolute.lexically_normal().string();
   if (text.size() > 1 && text.ends_with('/')) text.pop_back();
   return text;
+}
+
+// What can be written to the streamed device and find a place; nullopt: all of
+// it, or the driver does not say.
+std::optional<uint64_t> RoomWhileSourceIsKept(ControlClient& client) {
+  const auto status = client.Ask({{"command", "status"}});
+  if (!status) return std::nullopt;
+  try {
+    const json& space = status->at("space");
+    const bool all = space.at("guaranteed") == true ||
+                     status->at("committed") == true ||
+                     space.at("free_chunks") >= space.at("absent_chunks");
+    if (all) return std::nullopt;
+    const auto chunks = space.at("free_chunks").get<uint64_t>() +
+                        space.at("clean_chunks").get<uint64_t>();
+    return chunks * status->at("image").at("chunk_bytes").get<uint64_t>();
+  } catch (const json::exception&) {
+    return std::nullopt;
+  }
 }
 
 bool IsBlockDevice(const std::string& path) {
@@ -195,7 +214,8 @@ int SourceCommand::Mount(ControlClient& client) const {
   return mounted ? 0 : Fail(mounted.error());
 }
 
-int SourceCommand::Copy(const std::vector<std::string>& roots) const {
+int SourceCommand::Copy(ControlClient& client,
+                        const std::vector<std::string>& roots) const {
   ImportRequest request;
   request.roots = roots;
   request.folders = folders_;
@@ -206,9 +226,21 @@ int SourceCommand::Copy(const std::vector<std::string>& roots) const {
     Warn(plan.error().message);
     return plan.error().code == ErrorCode::kInvalid ? 2 : 1;
   }
+  const auto room = RoomWhileSourceIsKept(client);
+  const Status fits = CheckImportSpace(*plan, room);
+  if (!fits && fits.error().code == ErrorCode::kNotFound) {
+    Warn(fits.error().message + "; install the package rsync");
+    return 1;
+  }
+  if (!fits && !dry_run_) return Fail(fits.error());
+  if (!fits) Warn(fits.error().message);
+  return CopyAll(*plan);
+}
+
+int SourceCommand::CopyAll(const std::vector<ImportFolder>& plan) const {
   const bool show_progress = ::isatty(STDOUT_FILENO) != 0;
   bool failed = false;
-  for (const ImportFolder& folder : *plan) {
+  for (const ImportFolder& folder : plan) {
     for (const std::string& note : folder.notes) Warn(note);
     std::cout << folder.from << (folder.part.empty() ? "" : "/" + folder.part)
               << " -> " << folder.to << std::endl;
@@ -228,7 +260,7 @@ int SourceCommand::Copy(const std::vector<std::string>& roots) const {
 }
 
 int SourceCommand::Import(ControlClient& client) const {
-  return from_.empty() ? ImportFromDevice(client) : Copy({from_});
+  return from_.empty() ? ImportFromDevice(client) : Copy(client, {from_});
 }
 
 // What `mount` has mounted is used; else we mount, and take that away again, as
@@ -250,7 +282,7 @@ int SourceCommand::ImportFromDevice(ControlClient& client) const {
     roots.push_back(mount.directory);
     ours = ours && mount.directory.starts_with(kImportDirectory);
   }
-  const int code = Copy(roots);
+  const int code = Copy(client, roots);
   if (!ours) return code;
   const Status away = attached_before ? Unmount() : TakeAway(client);
   if (away) return code;

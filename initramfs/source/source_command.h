@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "initramfs/driver/control_client.h"
+#include "initramfs/source/import_plan.h"
 #include "initramfs/source/source_filesystems.h"
 #include "initramfs/source/source_mounts.h"
 
@@ -44,7 +45,8 @@ class SourceCommand {
   int Import(ControlClient& client) const;
   int Detach(ControlClient& client) const;
   int ImportFromDevice(ControlClient& client) const;
-  int Copy(const std::vector<std::string>& roots) const;
+  int Copy(ControlClient& client, const std::vector<std::string>& roots) const;
+  int CopyAll(const std::vector<ImportFolder>& plan) const;
 
   CLI::App* source_;
   CLI::App* attach_;

@@ -187,8 +187,22 @@ std::string MigrationTest::Copy(const std::string& disk,
   return Path(name);
 }
 
+void MigrationTest::ExpectAsPlanned(const std::string& disk) {
+  const auto space = nlohmann::json::parse(StatusOf(disk))["space"];
+  const auto number = [&](const char* what, const char* which) {
+    return space[what][which].get<uint64_t>();
+  };
+  for (const char* what : {"relocations_at_most", "metadata_at_most"}) {
+    EXPECT_GT(number(what, "actual"), 0u) << what;
+    EXPECT_LE(number(what, "actual"), number(what, "predicted")) << what;
+  }
+  EXPECT_GE(number("room_for_image_at_least", "actual"),
+            number("room_for_image_at_least", "predicted"));
+}
+
 void MigrationTest::ExpectArmed(const std::string& disk) {
   EXPECT_EQ(PhaseOf(disk), "armed");
+  ExpectAsPlanned(disk);
   const auto bytes = Load(disk);
   const auto image = access_->source().image();
   for (const ImageChunk chunk : BootChunks(access_->manifest())) {

@@ -72,8 +72,11 @@ class MigrationTest : public DiskTest {
   std::string MigrationIdOf(const std::string& disk);
   std::string Copy(const std::string& disk, const std::string& name);
 
-  // Every boot-set chunk at home, tables included, equals the image.
+  // Every boot-set chunk at home, tables included, equals the image; and as
+  // planned.
   void ExpectArmed(const std::string& disk);
+  // What has become of the region is what the plan has promised.
+  void ExpectAsPlanned(const std::string& disk);
   // Every chunk outside the region equals `before`.
   void ExpectSource(const std::string& disk, const std::string& before);
   // The file system is clean, and its files are as they were made.

@@ -39,6 +39,7 @@ std::string StreamClient::Run() {
       ++done;
     } else {
       Turn();
+      GiveUpForRoom();
     }
   }
   if (backfill) Spawn(backfill->Stop());
@@ -46,6 +47,7 @@ std::string StreamClient::Run() {
   device_.LetGo();
   session_.executor().Advance(std::chrono::seconds(10));
   tally_["read-throughs"] = session_.engine().statistics().demand_misses;
+  tally_["writes that waited for room"] = session_.engine().room().waited();
   return wrong_;
 }
 
@@ -68,7 +70,10 @@ void StreamClient::DrainAll() {
     done = true;
   };
   uint64_t turns = 0;
-  while (under_way_ > 0 && ++turns < kTurnsMax) Turn();
+  while (under_way_ > 0 && ++turns < kTurnsMax) {
+    Turn();
+    GiveUpForRoom();
+  }
   if (under_way_ > 0) Fail("a request never ends");
   session_.source().Release();
   Spawn(drain(*this, drained));
@@ -244,6 +249,15 @@ Task<void> StreamClient::Hydrate(uint64_t chunk, FetchClass fetch_class) {
       co_await session_.engine().Hydrate(ImageChunk{chunk}, fetch_class);
   if (!status && status.error().code == ErrorCode::kNoSpace) co_return;
   Expect(status, "hydrate");
+}
+
+// Writes that wait for room hold up all that would be started after them.
+void StreamClient::GiveUpForRoom() {
+  const auto since = session_.engine().room().waiting_since();
+  if (!options_.gives_up_for_room || give_up_begun_ || !since) return;
+  if (session_.executor().Now() - *since < std::chrono::seconds(5)) return;
+  ++tally_["writes freed by giving up"];
+  StartGiveUp();
 }
 
 // What comes meanwhile must not go to places that are still the source's.

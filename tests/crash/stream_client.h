@@ -26,7 +26,8 @@ struct StreamClientOptions {
   // The target's tables, at both ends of the image, which are not written.
   uint64_t table_bytes = uint64_t{5} * kBlockBytes;
   bool moves_metadata = false;
-  bool gives_up_source = false;  // some time
+  bool gives_up_source = false;    // some time
+  bool gives_up_for_room = false;  // when a write has waited for long
   bool backfills = true;
 };
 
@@ -83,6 +84,7 @@ class StreamClient {
   Task<void> RewriteAnchor();
   Task<void> CountBoot();
   void StartGiveUp();
+  void GiveUpForRoom();
   Task<void> GiveUpSource();
   void Expect(const Status& status, const char* what);
   void Fail(std::string what) {

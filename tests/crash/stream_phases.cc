@@ -60,6 +60,15 @@ std::vector<PhaseOfLife> StreamPhases(uint64_t operations) {
   const auto commit = [gives_up](uint64_t seed) {
     return Make({{6, 2}, {40, 30}}, 1, gives_up, seed);
   };
+  // Hardly any room for what is written: writes wait, and the source is given
+  // up because they do.
+  StreamWorkloadOptions waits = usual;
+  waits.is_roomy = false;
+  waits.client.gives_up_for_room = true;
+  waits.client.backfills = false;
+  const auto blocked = [waits](uint64_t seed) {
+    return Make({{40, 19}}, 1, waits, seed);
+  };
   StreamClientOptions settles = usual.client;
   settles.backfills = false;
   settles.moves_metadata = true;
@@ -75,6 +84,9 @@ std::vector<PhaseOfLife> StreamPhases(uint64_t operations) {
       {"stream-full", full, {"evictions"}},
       {"stream-pinned", pinned, {"moves home", "relocations"}},
       {"commit", commit, {"sources given up", "moves home"}},
+      {"stream-blocked",
+       blocked,
+       {"sources given up", "writes that waited for room"}},
       {"settle", settle, {"left"}},
       {"metadata",
        metadata,

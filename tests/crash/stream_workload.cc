@@ -98,6 +98,7 @@ std::string StreamWorkload::BringIn(StreamSession& session, const Cut& cut) {
     std::string wrong;
     const Status status = session.ReadEach([&](uint64_t at, DiskBytes) {
       if (!session.engine().IsMissing(ImageChunk{at / kChunk})) return;
+      if (options_.client.gives_up_for_room) return;  // nothing clean is left
       wrong = "image chunk " + std::to_string(at / kChunk) +
               " was read and is not stored";
     });
@@ -127,6 +128,7 @@ std::string StreamWorkload::GoOn(ScratchDisk& disk, StreamSession& session,
                                  std::vector<std::byte>& image) {
   std::mt19937_64 random(cut.choice);
   const auto& chunks = options_.client.written_chunks;
+  session.engine().RefuseWithoutRoom();
   for (int i = 0; i < 5; ++i) {
     const uint64_t chunk = chunks[random() % chunks.size()];
     const uint64_t at = std::max<uint64_t>(options_.client.table_bytes,
@@ -136,8 +138,10 @@ std::string StreamWorkload::GoOn(ScratchDisk& disk, StreamSession& session,
         std::min<uint64_t>(1 + random() % 9000, kChunk - at % kChunk);
     if (at + size > end) continue;
     const std::vector<std::byte> data(size, static_cast<std::byte>(random()));
-    std::memcpy(image.data() + at, data.data(), size);
     const Status s = session.Finish(session.engine().Write(at, data, false));
+    const bool no_room = !s && s.error().code == ErrorCode::kNoSpace;
+    if (no_room && !options_.is_roomy) continue;  // nothing has changed
+    std::memcpy(image.data() + at, data.data(), size);
     if (!s) return Because("write after recovery", s.error());
   }
   if (const Status s = session.Finish(session.engine().Flush()); !s) {

@@ -188,6 +188,16 @@ code_of 2 control source import /home/../etc
 code_of 2 control source import --map-owner bob:nobody-here
 code_of 2 control source import --no-such-option
 code_of 1 control source import /home/nobody
+
+# What does not fit is refused before any of it is copied.
+mkdir -p "$work/huge/home/alice"
+truncate -s 6T "$work/huge/home/alice/film"
+code_of 3 control source import --from "$work/huge" --to "$work/too-much"
+says "are missing; nothing was copied"
+code_of 0 control source import --from "$work/huge" --to "$work/too-much" \
+  --dry-run
+says "are missing"
+[ ! -e "$work/too-much" ] || die "something was copied"
 mkdir "$work/empty"
 code_of 1 env PATH="$work/empty" "$streamctl" --control "$work/control" \
   source import

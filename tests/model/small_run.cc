@@ -55,6 +55,7 @@ SmallRun::SmallRun(SmallWorld& world, const SmallWorld::Start& start,
   engine_ = std::make_unique<StreamEngine>(*executor_, *disk_, *store_,
                                            *source_, world_.manifest(),
                                            StreamEngine::Options{});
+  engine_->RefuseWithoutRoom();  // an order ends in any case
   disk_->Hold();
   source_->Hold();
 }

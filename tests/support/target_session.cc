@@ -54,6 +54,7 @@ TargetSession::TargetSession(BlockDevice& device, const std::string& path,
   engine_ = std::make_unique<StreamEngine>(executor_, device, store(), source,
                                            migration_.manifest,
                                            StreamEngine::Options{});
+  engine_->RefuseWithoutRoom();
 }
 
 Status TargetSession::Finish(Task<Status> task) {

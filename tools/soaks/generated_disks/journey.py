@@ -141,6 +141,7 @@ class Journey:
                     return
         self._must_migrate()
         self._learn_region()
+        self._compare_with_plan()
         self._must("check")
 
     def _after_stop(self):
@@ -171,6 +172,21 @@ class Journey:
                        for c in range(e["first"], e["first"] + e["count"])}
         self.free = status["chunks"]["region_free"]
         self.guaranteed = status["guaranteed"]
+
+    def _compare_with_plan(self):
+        """What the plan has promised of the region, and how it came out."""
+        account, space = self.plan["account"], self._status()["space"]
+        for name, key in (("relocations", "relocation_chunks_max"),
+                          ("metadata", "metadata_chunks")):
+            actual = space[f"{name}_at_most"]["actual"]
+            if actual > account[key]:
+                raise Failure(f"{name}: {actual} chunks, planned {account[key]}")
+        room = space["room_for_image_at_least"]
+        if room["actual"] < room["predicted"]:
+            raise Failure(f"room for the image: {room}")
+        if self.guaranteed and room["actual"] < account["image_chunks"]:
+            raise Failure(f"guaranteed, and room for {room['actual']} chunks of "
+                          f"{account['image_chunks']}")
 
     # --- The target, and back ---
 
