@@ -413,6 +413,7 @@ Task<Status> StreamDriver::Stop() {
     if (auto s = co_await frontend_->Stop(); !s) co_return s;
   }
   stopped_ = true;
+  committed_or_stopped_.Set();
   if (prefetch_) prefetch_->Stop();
   if (backfill_) co_await backfill_->Stop();
   if (settler_) co_await settler_->Stop();

@@ -27,23 +27,33 @@ class WithoutInterrupts {
 };
 
 // 0, or errno.
-int Spawn(char* const* words, pid_t& child) {
+int Spawn(char* const* words, ProgramOutput output, pid_t& child) {
   posix_spawnattr_t attributes;
   if (const int e = ::posix_spawnattr_init(&attributes); e != 0) return e;
+  posix_spawn_file_actions_t actions;
+  if (const int e = ::posix_spawn_file_actions_init(&actions); e != 0) {
+    ::posix_spawnattr_destroy(&attributes);
+    return e;
+  }
+  if (output == ProgramOutput::kToStandardError) {
+    ::posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+  }
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
   ::posix_spawnattr_setsigdefault(&attributes, &set);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
   const int error =
-      ::posix_spawnp(&child, words[0], nullptr, &attributes, words, environ);
+      ::posix_spawnp(&child, words[0], &actions, &attributes, words, environ);
+  ::posix_spawn_file_actions_destroy(&actions);
   ::posix_spawnattr_destroy(&attributes);
   return error;
 }
 
 }  // namespace
 
-Result<int> RunProgram(const std::vector<std::string>& command) {
+Result<int> RunProgram(const std::vector<std::string>& command,
+                       ProgramOutput output) {
   std::vector<char*> words;
   words.reserve(command.size() + 1);
   for (const std::string& word : command) {
@@ -52,7 +62,7 @@ Result<int> RunProgram(const std::vector<std::string>& command) {
   words.push_back(nullptr);
   const WithoutInterrupts ours;
   pid_t child = -1;
-  const int error = Spawn(words.data(), child);
+  const int error = Spawn(words.data(), output, child);
   if (error == ENOENT) {
     return Error{ErrorCode::kNotFound,
                  command.front() + " is not installed on this system"};
