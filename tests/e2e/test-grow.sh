@@ -89,7 +89,7 @@ for type in ext4 xfs btrfs; do
   make_disk "$gpt" 362M 1G
   before=$(guids)
   use_disk "${parts[@]}"
-  "mkfs.$type" -q "${loop}p2"
+  "mkfs.$type" -q "${loop}p2" >"$work/mkfs.log" 2>&1 || die "$(cat "$work/mkfs.log")"
   use_partition 2
   head -c 20M /dev/urandom >"$work/mnt/file"
   sum=$(sha256sum <"$work/mnt/file")
