@@ -31,6 +31,7 @@ install(FILES initramfs/udev/59-bootstream.rules
   DESTINATION lib/udev/rules.d)
 install(FILES initramfs/systemd/bootstream-backfill.service
     initramfs/systemd/bootstream-backfill.timer
+    initramfs/systemd/bootstream-grow.service
     initramfs/systemd/bootstream-health.service
   DESTINATION lib/systemd/system)
 install(FILES bootagent/bootagent.8 initramfs/streamd.8 initramfs/streamctl.8
@@ -51,8 +52,8 @@ set(CPACK_DEBIAN_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_DEPENDS "initramfs-tools, dmsetup, udev, zstd")
-set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "ca-certificates, rsync")
-set(CPACK_DEBIAN_PACKAGE_SUGGESTS "ntfs-3g")
+set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "ca-certificates, e2fsprogs, rsync")
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "btrfs-progs, ntfs-3g, xfsprogs")
 set(CPACK_STRIP_FILES ON)
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
