@@ -24,6 +24,20 @@ bool HasBootSignature(std::span<const std::byte> sector) {
   return sector[510] == std::byte{0x55} && sector[511] == std::byte{0xaa};
 }
 
+bool LooksLikeMbr(std::span<const std::byte> sector) {
+  return HasBootSignature(sector) &&
+         std::ranges::all_of(MbrEntries(sector), [](const MbrEntry& entry) {
+           return entry.status == 0 || entry.status == 0x80;
+         });
+}
+
+bool IsProtectiveMbr(std::span<const std::byte> sector) {
+  return LooksLikeMbr(sector) &&
+         std::ranges::any_of(MbrEntries(sector), [](const MbrEntry& entry) {
+           return entry.type == kMbrProtective;
+         });
+}
+
 void SetMbrEntryCount(std::span<std::byte> sector, size_t index,
                       uint64_t count) {
   constexpr uint64_t kSectors = 63;

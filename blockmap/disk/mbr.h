@@ -29,6 +29,11 @@ struct MbrEntry {
 std::array<MbrEntry, 4> MbrEntries(std::span<const std::byte> sector);
 
 bool HasBootSignature(std::span<const std::byte> sector);
+// Not a boot sector that is a file system's: its code lies where the entries
+// would be.
+bool LooksLikeMbr(std::span<const std::byte> sector);
+// One that says that the table is a GPT.
+bool IsProtectiveMbr(std::span<const std::byte> sector);
 
 // Give entry `index` so many sectors; the address of its last one in cylinders
 // and heads follows, as for a disk of 255 heads and 63 sectors.

@@ -23,14 +23,6 @@ ByteExtent Sectors(uint64_t lba, uint64_t count) {
   return {lba * kSectorBytes, count * kSectorBytes};
 }
 
-// A boot sector that is a file system's, not a table's: its code lies where
-// the entries would be.
-bool LooksLikeTable(const std::array<MbrEntry, 4>& entries) {
-  return std::ranges::all_of(entries, [](const MbrEntry& entry) {
-    return entry.status == 0 || entry.status == 0x80;
-  });
-}
-
 Status CheckGptCopies(const GptCopy& primary, const GptCopy& backup,
                       uint64_t sectors) {
   const GptHeader& a = primary.header;
@@ -188,12 +180,8 @@ Task<Result<PartitionTable>> ReadPartitionTable(BlockDevice& device) {
   if (!first) co_return first.error();
   const auto sector = first->span().first(kSectorBytes);
   const auto entries = MbrEntries(sector);
-  const bool table = HasBootSignature(sector) && LooksLikeTable(entries);
-  const bool protective =
-      table && std::ranges::any_of(entries, [](const MbrEntry& entry) {
-        return entry.type == kMbrProtective;
-      });
-  if (protective) co_return co_await ReadGpt(device);
+  const bool table = LooksLikeMbr(sector);
+  if (IsProtectiveMbr(sector)) co_return co_await ReadGpt(device);
   const auto second = first->span().subspan(kSectorBytes).first<8>();
   if (LoadLe<uint64_t>(second) == kGptSignature) {
     co_return Corrupt("there is a GPT, but no protective MBR; repair it first");

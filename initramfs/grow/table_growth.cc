@@ -201,13 +201,7 @@ Task<Result<TableToGrow>> ReadTableToGrow(BlockDevice& disk) {
   if (!lba0) co_return lba0.error();
   table.lba0 = std::move(*lba0);
   auto gpt = co_await ReadGptCopy(disk, 1);
-  const auto entries = MbrEntries(table.lba0.span());
-  const bool protective =
-      HasBootSignature(table.lba0.span()) &&
-      std::ranges::any_of(entries, [](const MbrEntry& entry) {
-        return entry.type == kMbrProtective;
-      });
-  if (!protective) {
+  if (!IsProtectiveMbr(table.lba0.span())) {
     if (gpt) co_return Corrupt("there is a GPT, but no protective MBR");
     auto found = co_await ReadPartitionTable(disk);
     if (!found) co_return found.error();

@@ -37,9 +37,9 @@ use_disk() {
   done
 }
 
-use_partition() {
+use_partition() { # NUMBER [OPTIONS...]
   mkdir -p "$work/mnt"
-  mount "${loop}p$1" "$work/mnt"
+  mount "${@:2}" "${loop}p$1" "$work/mnt"
   mounted=("$work/mnt")
 }
 
@@ -181,6 +181,19 @@ code=0
 grow || code=$?
 [ "$code" = 1 ] && grep -q 'logical' "$work/grow.log" ||
   die "logical: $code, $(cat "$work/grow.log")"
+put_away
+
+# A disk under migration is left as it is.
+make_office
+migrate
+cp "$work/source.img" "$work/disk.img"
+use_disk 2:71680:32768
+use_partition 2 -o ro,noload
+code=0
+grow || code=$?
+[ "$code" = 3 ] && grep -q 'under migration' "$work/grow.log" ||
+  die "under migration: $code, $(cat "$work/grow.log")"
+cmp "$work/source.img" "$work/disk.img" || die "under migration: written to"
 put_away
 
 # No disk below it; a tool that is not there.

@@ -5,6 +5,8 @@
 
 #include "blockmap/base/coding.h"
 #include "tests/blockmap/disk/disk_fixture.h"
+#include "tests/crash/crash_states.h"
+#include "tests/crash/scratch_disk.h"
 #include "tests/support/memory_device.h"
 
 namespace bootstream {
@@ -157,6 +159,49 @@ TEST_F(TableGrowthTest, NothingBecomesSmaller) {
                            kImageBytes, kImageBytes));
   ASSERT_EQ(Grow(device), "");
   EXPECT_EQ(Read(device).partitions[0].extent.size, 79800u * 512);
+}
+
+// Every flush, and what a power cut there may leave (the crash simulator's
+// phase grow does the same on other tables).
+TEST_F(TableGrowthTest, AWholeFirstCopyIsThereWheneverThePowerFails) {
+  for (const uint64_t more : {uint64_t{0}, uint64_t{512}, uint64_t{20 * 512},
+                              uint64_t{50 * 512}, 4 * kMiB}) {
+    const auto base = Made(
+        "label: gpt\nstart=2048, size=2048, type=L\n"
+        "start=4096, size=3000, type=L\n",
+        4 * kMiB, 4 * kMiB + more);
+    RecordingDevice device(base);
+    const auto table = RunInline(ReadTableToGrow(device));
+    ASSERT_TRUE(table.has_value());
+    const auto growth = PlanTableGrowth(*table, true);
+    ASSERT_TRUE(growth.has_value());
+    ASSERT_TRUE(RunInline(WriteTableGrowth(device, *growth)).has_value());
+    const Recording recording = device.TakeRecording();
+    ScratchDisk disk(base);
+    uint64_t durable = 0;
+    for (const CrashPoint& point : CrashPointsOf(recording)) {
+      for (; durable < point.durable; ++durable) {
+        const auto& write = recording.writes[durable];
+        disk.Put(write.offset, write.data);
+      }
+      disk.Keep();
+      const CrashStates states(point, disk.bytes(), 1);
+      for (uint64_t i = 0; i < states.NumbersFor(40); ++i) {
+        for (const auto& piece : states.Make(i).pieces) {
+          disk.Put(piece.offset, piece.data);
+        }
+        const auto first = RunInline(ReadGptCopy(disk, 1));
+        ASSERT_TRUE(first.has_value()) << more << ": " << first.error().message;
+        const auto left = RunInline(ReadTableToGrow(disk));
+        ASSERT_TRUE(left.has_value()) << left.error().message;
+        const auto rest = PlanTableGrowth(*left, true);
+        ASSERT_TRUE(rest.has_value()) << rest.error().message;
+        ASSERT_TRUE(RunInline(WriteTableGrowth(disk, *rest)).has_value());
+        ASSERT_TRUE(std::ranges::equal(disk.bytes(), device.bytes())) << more;
+        disk.Reset();
+      }
+    }
+  }
 }
 
 TEST_F(TableGrowthTest, ALostFirstCopyIsMadeFromTheSecond) {
