@@ -240,6 +240,7 @@ Result<ManifestContent> Builder::Prepare(const DiskImage& image,
   content.name = options_.name;
   content.version = options_.version;
   content.kernel_command_line = options_.kernel_command_line;
+  content.grow = options_.grow;
   content.base_urls = options_.base_urls;
   content.image_bytes = image.size_bytes();
   content.chunk_bytes = options_.chunk_bytes;

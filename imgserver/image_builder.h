@@ -24,6 +24,7 @@ struct BuildOptions {
   std::string kernel_command_line;
   std::vector<std::string> base_urls;
   std::optional<uint32_t> boot_partition;
+  bool grow = false;  // to the whole disk, once the driver has left
   uint32_t chunk_bytes = kChunkBytesDefault;
   int level = 3;
   unsigned thread_count = 0;  // 0: one for each processor

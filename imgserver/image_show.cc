@@ -77,6 +77,7 @@ Json ManifestJson(const Manifest& manifest, bool checked) {
       {"kernel_command_line", content.kernel_command_line},
       {"base_urls", content.base_urls},
       {"table_id", ToHex(content.table_id)},
+      {"grow", content.grow},
       {"boot_set", Extents(content.boot_set)},
       {"pinned", Extents(content.pinned)},
       {"tables", Json::array()},
@@ -113,6 +114,7 @@ std::string ManifestText(const Manifest& manifest, bool checked) {
                        FormatBytes(totals.boot_packed_bytes) + " compressed");
   line("pinned", std::to_string(totals.pinned_chunks) + " chunks");
   line("prefetch", std::to_string(totals.prefetch_chunks) + " chunks");
+  line("grow", content.grow ? "to the whole disk, when all has settled" : "no");
   for (const auto& url : content.base_urls) line("packs from", url);
   if (!content.kernel_command_line.empty()) {
     line("command", content.kernel_command_line);

@@ -140,6 +140,9 @@ CLI::App* AddBuild(CLI::App& app, BuildOptions& options, bool& json) {
       ->take_all();
   it->add_option("--boot-partition", options.boot_partition,
                  "Number of the /boot partition, if it is not found");
+  it->add_flag("--grow", options.grow,
+               "When all has settled, table, last partition and its file "
+               "system grow to the machine's whole disk");
   it->add_option("--kernel-command-line", options.kernel_command_line,
                  "What the image's kernel is started with; for information");
   it->add_option("--base-url", options.base_urls,

@@ -45,6 +45,9 @@ extern const Uuid kBiosBootTypeGuid;
 // Usual text form of a GUID whose bytes are as on the disk.
 std::string GuidText(const Uuid& guid);
 
+// kCorrupt: two partitions overlap.
+Status CheckNoOverlap(const std::vector<Partition>& partitions);
+
 // kCorrupt: there is a table, and it is damaged, contradicts itself or reaches
 // beyond the disk; both copies of a GPT must be right and agree.  No table is
 // no error.

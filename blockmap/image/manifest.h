@@ -67,6 +67,9 @@ struct ManifestContent {
   std::vector<ByteExtent> tables;     // in the order that arms
   std::vector<PrefetchEntry> prefetch;
   std::array<std::byte, 16> table_id{};
+  // Last partition and file system are to take up the whole disk once the
+  // driver has left it.
+  bool grow = false;
 };
 
 // The signed description of an image (format.md 1.1).  Immutable; any thread

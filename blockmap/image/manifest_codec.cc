@@ -20,6 +20,7 @@ constexpr size_t kSignatureBytes = 72;
 constexpr size_t kTableEntryBytes = 24;
 constexpr uint32_t kSectionsMax = 64;
 constexpr uint32_t kRefuseIfUnknown = 1;
+constexpr uint64_t kIgnoreGrow = 1;  // bit of the ignore mask
 
 enum Section : uint32_t {
   kIdentity = 1,
@@ -72,7 +73,8 @@ Result<Header> DecodeHeader(std::span<const std::byte> file,
   if (!TakeMagic(reader, kMagic)) return Wrong("not a manifest");
   Header header;
   const uint64_t refuse = reader.U64();
-  reader.Skip(16);  // ignore, clear
+  content.grow = (reader.U64() & kIgnoreGrow) != 0;
+  reader.Skip(8);  // clear
   header.body_bytes = reader.U64();
   content.image_bytes = reader.U64();
   content.chunk_bytes = reader.U32();
@@ -308,7 +310,9 @@ std::vector<std::byte> EncodeHeader(const ManifestContent& content,
   std::vector<std::byte> header;
   ByteWriter out(header);
   PutMagic(out, kMagic);
-  out.Zeroes(24);  // features
+  out.U64(0);  // features: refuse, ignore, clear
+  out.U64(content.grow ? kIgnoreGrow : 0);
+  out.U64(0);
   out.U64(body_bytes);
   out.U64(content.image_bytes);
   out.U32(content.chunk_bytes);

@@ -6,7 +6,7 @@
 
 #include "blockmap/base/file_util.h"
 #include "initramfs/closure/grub_config.h"
-#include "initramfs/closure/mounts.h"
+#include "initramfs/system/mounts.h"
 
 namespace bootstream {
 namespace {

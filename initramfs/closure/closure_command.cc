@@ -129,6 +129,13 @@ Status CompareOnce(ControlClient& client, const std::vector<BootTree>& trees,
   return status;
 }
 
+// What cannot be synced shows when it is frozen.
+void Sync(const std::string& mount) {
+  const UniqueFd directory(
+      ::open(mount.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory) ::syncfs(directory.get());
+}
+
 Result<UniqueFd> Lock(const std::string& path) {
   UniqueFd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock) return ErrnoError(errno, "open " + path);
@@ -190,7 +197,7 @@ Status ClosureCommand::Compare(ControlClient& client,
   const auto trees = Trees();
   if (!trees) return trees.error();
   if (no_freeze_) return CompareOnce(client, *trees, bring_for_ms, false);
-  ::sync();
+  for (const std::string& mount : MountsOf(*trees)) Sync(mount);
   const Status moving = CompareOnce(client, *trees, bring_for_ms, false);
   if (!moving && moving.error().code == ErrorCode::kUnavailable) return moving;
   if (bring_for_ms) bring_for_ms = std::min(*bring_for_ms, kFrozenPatienceMs);

@@ -5,7 +5,7 @@
 
 #include "blockmap/base/result.h"
 #include "initramfs/closure/boot_trees.h"
-#include "initramfs/source/run_program.h"
+#include "initramfs/system/run_program.h"
 
 namespace bootstream {
 

@@ -438,6 +438,7 @@ Task<Status> StreamDriver::Stop() {
   }
   stopped_ = true;
   co_await deciding_.Ended();
+  committed_or_stopped_.Set();
   if (prefetch_) prefetch_->Stop();
   if (backfill_) co_await backfill_->Stop();
   if (settler_) co_await settler_->Stop();

@@ -162,6 +162,7 @@ class StreamDriver {
   bool warned_of_dates_ = false;
   bool stopped_ = false;
   bool left_ = false;
+  Event committed_or_stopped_;
   bool ended_ = false;  // Stop has done all it could
   bool committing_ = false;
   bool wishing_ = false;  // a rollback

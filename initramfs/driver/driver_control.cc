@@ -93,8 +93,14 @@ Task<json> StreamDriver::WaitFor(std::string what) {
     }
     co_return json::object();
   }
+  if (what == "committed") {
+    if (!store_->superblock().committed) co_await committed_or_stopped_;
+    co_return store_->superblock().committed ? json::object()
+                                             : ControlError("the driver ends");
+  }
   if (what != "settled" && what != "detached") {
-    co_return ControlError("wait: for complete, settled or detached");
+    co_return ControlError(
+        "wait: for complete, committed, settled or detached");
   }
   if (!store_->superblock().committed) {
     co_return ControlError(
@@ -139,7 +145,10 @@ Task<Status> StreamDriver::GiveUpSource() {
   committing_ = true;
   const Status given_up = co_await engine_->GiveUpSource();
   committing_ = false;
-  if (given_up) backfill_->GoOnWithRoom();
+  if (given_up) {
+    committed_or_stopped_.Set();
+    backfill_->GoOnWithRoom();
+  }
   co_return given_up;
 }
 

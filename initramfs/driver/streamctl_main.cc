@@ -13,6 +13,7 @@
 #include "initramfs/driver/control_client.h"
 #include "initramfs/driver/decisions.h"
 #include "initramfs/driver/status_text.h"
+#include "initramfs/grow/grow_command.h"
 #include "initramfs/source/source_command.h"
 
 namespace bootstream {
@@ -261,10 +262,11 @@ int Main(int argc, char** argv) {
       ->required();
   auto* wait = app.add_subcommand("wait", "Return when it is so");
   wait->add_option("STATE", options.wait_for,
-                   "complete: everything is on the disk; settled: and in its "
-                   "place; detached: and the driver is gone")
+                   "complete: everything is on the disk; committed: the old "
+                   "system is given up; settled: everything is in its place; "
+                   "detached: and the driver is gone")
       ->required()
-      ->check(CLI::IsMember({"complete", "settled", "detached"}));
+      ->check(CLI::IsMember({"complete", "committed", "settled", "detached"}));
   wait->add_option("--status-file", options.status_file,
                    "The driver's last word is here")
       ->capture_default_str();
@@ -304,12 +306,14 @@ int Main(int argc, char** argv) {
   commit->add_flag("--yes", options.decision.yes, "Do not ask");
   SourceCommand source(app);
   ClosureCommand closure(app);
+  const GrowCommand grow(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
 
+  if (const auto code = grow.Run(options.control)) return *code;
   auto client = ControlClient::Connect(options.control);
   if (!client) {
     // It may have gone before we came.

@@ -87,8 +87,10 @@ Task<void> TakeOver::Stop() {
 
 Task<Status> TakeOver::GiveBack() {
   Blocking give = [this] {
+    // Who finds no socket finds a disk that has been given back.
+    Status given = GiveDiskBack(options_.disk, device_);
     ::unlink(options_.control.c_str());
-    return GiveDiskBack(options_.disk, device_);
+    return given;
   };
   co_return co_await InSystemRoot(std::move(give));
 }

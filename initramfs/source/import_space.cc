@@ -10,7 +10,7 @@
 
 #include "blockmap/base/progress.h"
 #include "blockmap/base/types.h"
-#include "initramfs/source/run_program.h"
+#include "initramfs/system/run_program.h"
 
 namespace bootstream {
 namespace {

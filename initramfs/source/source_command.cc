@@ -7,7 +7,7 @@
 #include <iostream>
 
 #include "initramfs/source/import_space.h"
-#include "initramfs/source/run_program.h"
+#include "initramfs/system/run_program.h"
 
 namespace bootstream {
 namespace {

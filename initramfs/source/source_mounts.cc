@@ -21,7 +21,7 @@
 #include "blockmap/base/unique_fd.h"
 #include "initramfs/frontend/kernel_device.h"
 #include "initramfs/frontend/loop_device.h"
-#include "initramfs/source/run_program.h"
+#include "initramfs/system/run_program.h"
 #include "initramfs/takeover/udev_state.h"
 
 namespace bootstream {

@@ -253,6 +253,18 @@ Status ResumeDevice(const std::string& name) {
   return Run(NewTask(DM_DEVICE_RESUME, name), "resume " + name);
 }
 
+Status ResizeLinearDevice(const LinearDevice& device) {
+  if (auto s = LoadLinearTable(device); !s) return s;
+  // A resume with a loaded table suspends, exchanges and goes on in one call.
+  Task task = NewTask(DM_DEVICE_RESUME, device.name);
+  const std::string what = "resize " + device.name;
+  Status resumed = task && dm_task_skip_lockfs(task.get())
+                       ? Run(task, what)
+                       : Status(TaskError(task, what));
+  if (!resumed) (void)ClearLinearTable(device.name);
+  return resumed;
+}
+
 Status RemoveWhenClosed(const std::string& name) {
   Task task = NewTask(DM_DEVICE_REMOVE, name);
   if (!task || !dm_task_deferred_remove(task.get())) {

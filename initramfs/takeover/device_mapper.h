@@ -46,6 +46,10 @@ Status ClearLinearTable(const std::string& name);
 // Hold back what comes, and wait for what is under way.
 Status SuspendDevice(const std::string& name);
 Status ResumeDevice(const std::string& name);
+// `device`, which is one of LinearDevicesOver, gets its new size while it is in
+// use.  The kernel holds requests back for that moment by itself, so that
+// nothing of ours can wait for them; the file system is not frozen.
+Status ResizeLinearDevice(const LinearDevice& device);
 // When nobody has it open any more.
 Status RemoveWhenClosed(const std::string& name);
 

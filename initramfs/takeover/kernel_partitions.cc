@@ -87,6 +87,25 @@ Result<std::vector<int>> KernelPartitions(const BlockNode& disk) {
   return numbers;
 }
 
+Status ResizeKernelPartition(const BlockNode& disk, int number,
+                             uint64_t start_bytes, uint64_t size_bytes) {
+  UniqueFd fd(open(disk.path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return ErrnoError(errno, "open " + disk.path);
+  blkpg_partition partition = {};
+  partition.pno = number;
+  partition.start = static_cast<long long>(start_bytes);
+  partition.length = static_cast<long long>(size_bytes);
+  blkpg_ioctl_arg argument = {};
+  argument.op = BLKPG_RESIZE_PARTITION;
+  argument.datalen = sizeof(partition);
+  argument.data = &partition;
+  if (ioctl(fd.get(), BLKPG, &argument) != 0) {
+    return ErrnoError(errno, "resize partition " + std::to_string(number) +
+                                 " of " + disk.path);
+  }
+  return OkStatus();
+}
+
 Status DropKernelPartitions(const BlockNode& disk) {
   UniqueFd fd(open(disk.path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return ErrnoError(errno, "open " + disk.path);

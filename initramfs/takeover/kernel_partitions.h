@@ -25,6 +25,11 @@ Result<BlockNode> FindBlockNode(const std::string& path);
 // The numbers of the partitions that the kernel has for `disk`, ascending.
 Result<std::vector<int>> KernelPartitions(const BlockNode& disk);
 
+// Partition `number` of `disk` has so many bytes from now on; it may be in use
+// (BLKPG_RESIZE_PARTITION).  The table on the disk is not touched.
+Status ResizeKernelPartition(const BlockNode& disk, int number,
+                             uint64_t start_bytes, uint64_t size_bytes);
+
 // Take every partition of `disk` out of the kernel; the table on the disk is
 // not touched (BLKPG, see linux/blkpg.h).  A partition that stays in use is
 // kRefused, with its name; those before it are gone then.  The disk is opened

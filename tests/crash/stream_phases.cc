@@ -1,5 +1,6 @@
 #include "tests/crash/stream_phases.h"
 
+#include "tests/crash/grow_workload.h"
 #include "tests/crash/settle_workload.h"
 #include "tests/crash/stream_workload.h"
 
@@ -79,6 +80,9 @@ std::vector<PhaseOfLife> StreamPhases(uint64_t operations) {
     return std::make_unique<SettleWorkload>(
         std::make_shared<const Scene>(MakeSmallScene(scene)), settles, seed);
   };
+  const auto grow = [](uint64_t seed) -> std::unique_ptr<Workload> {
+    return std::make_unique<GrowWorkload>(seed);
+  };
   return {
       {"stream", stream, {"read-throughs", "patches", "patches merged"}},
       {"stream-full", full, {"evictions"}},
@@ -88,6 +92,7 @@ std::vector<PhaseOfLife> StreamPhases(uint64_t operations) {
        blocked,
        {"sources given up", "writes that waited for room"}},
       {"settle", settle, {"left"}},
+      {"grow", grow, {"tables grown"}},
       {"metadata",
        metadata,
        {"journal switches", "superblock moves", "manifest moves"}},

@@ -14,6 +14,7 @@ streamd=$BUILD_DIR/initramfs/streamd
 streamctl=$BUILD_DIR/initramfs/streamctl
 work=$(mktemp -d -p /dev/shm bootstream-test.XXXXXX)
 server_pid='' streamd_pid='' url=''
+build_options=() # of the image, besides the usual
 
 die() { echo "FAILED: $*" >&2; exit 1; }
 
@@ -59,7 +60,8 @@ make_source() {
 publish() {
   "$imgtool" keygen --out "$work/office" >/dev/null
   "$imgtool" build --disk "$work/target.img" --name desk --version 1.0 \
-    --repo "$work/repo" --key "$work/office" >"$work/build.log" 2>&1 ||
+    --repo "$work/repo" --key "$work/office" "${build_options[@]}" \
+    >"$work/build.log" 2>&1 ||
     die "build: $(cat "$work/build.log")"
 }
 

@@ -28,7 +28,8 @@ make_filesystem() {
 
 # mount_root DISK: its second partition at $work/root.
 mount_root() {
-  loop=$(losetup -f --show -o "$first" --sizelimit "$size" "$1")
+  # Direct: a small write must not become a large one, which reads first.
+  loop=$(losetup -f --show --direct-io=on -o "$first" --sizelimit "$size" "$1")
   [ "${2:-}" != new ] || make_filesystem "$loop"
   mkdir -p "$work/root"
   mount "$loop" "$work/root" || die "mount"
@@ -156,17 +157,15 @@ mkdir "$work/copy"
 cp -a "$work/root/boot" "$work/root/usr" "$work/copy" || die "copy"
 
 # Without a server what is missing does not come; there is an end, and a reason.
-stop_serving
+# The server is stopped, not ended: what waits for it in the kernel goes on.
 mv "$work/root/data/late" "$work/root/boot/late"
+sync -f "$work/root"
+kill -STOP "$server_pid"
 code=0
 closure closure --patience 1 >"$work/late" 2>&1 || code=$?
+kill -CONT "$server_pid"
 [ "$code" = 4 ] || die "late: $code, $(cat "$work/late")"
 writes || die "the file system is frozen"
-serve
-undo_mounts
-stop_streamd
-start_streamd fuse --backfill-paused --read-ahead 0
-mount_root "$device"
 closure closure || die "closure with a server"
 closure check boot >"$work/check" || die "check boot"
 rm -r "$work/copy" && mkdir "$work/copy"

@@ -10,6 +10,8 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # built in.
 kernel_modules="virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev \
 virtio_pci virtio_blk failover net_failover virtio_net dm-mod nbd ublk_drv loop fuse"
+# For those who mount something.
+filesystem_modules="crc16 crc32c_generic libcrc32c mbcache jbd2 ext4"
 
 # kernel_of RELEASE: a tar of the release's kernel and these modules of it.
 kernel_of() {
@@ -18,11 +20,12 @@ kernel_of() {
   mmdebstrap --quiet --variant=extract --include=linux-image-amd64 "$1" - |
     extract --directory "$tree" --wildcards './boot/vmlinuz-*' \
       '*/kernel/drivers/block/*' '*/kernel/drivers/md/*' \
-      '*/kernel/fs/fuse/*' \
+      '*/kernel/fs/fuse/*' '*/kernel/fs/ext4/*' '*/kernel/fs/jbd2/*' \
+      '*/kernel/fs/mbcache.ko*' '*/kernel/lib/*crc*' '*/kernel/crypto/crc32c*' \
       '*/kernel/drivers/virtio/*' '*/kernel/drivers/net/virtio_net.ko*' \
       '*/kernel/drivers/net/net_failover.ko*' '*/kernel/net/core/failover.ko*'
   mkdir "$tree/out"
-  for module in $kernel_modules; do
+  for module in $kernel_modules $filesystem_modules; do
     find "$tree" -name "$module.ko*" -exec mv -t "$tree/out" {} +
   done
   find "$tree/out" -name '*.xz' -exec xz -d {} +
@@ -34,7 +37,7 @@ kernel_of() {
 # get_kernel RELEASE: vmlinuz and *.ko in $work/kernel.
 get_kernel() {
   mkdir -p "$work/kernel"
-  untar "$(cached_tree "kernel-$1" "modules 4" kernel_of "$1")" "$work/kernel"
+  untar "$(cached_tree "kernel-$1" "modules 5" kernel_of "$1")" "$work/kernel"
   [ -s "$work/kernel/vmlinuz" ] || die "no kernel of $1"
 }
 

@@ -33,6 +33,7 @@ install(FILES initramfs/systemd/bootstream-backfill.service
     initramfs/systemd/bootstream-backfill.timer
     initramfs/systemd/bootstream-closure.path
     initramfs/systemd/bootstream-closure.service
+    initramfs/systemd/bootstream-grow.service
     initramfs/systemd/bootstream-health.service
     initramfs/systemd/bootstream-shutdown.service
   DESTINATION lib/systemd/system)
@@ -56,8 +57,9 @@ set(CPACK_DEBIAN_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_DEPENDS "initramfs-tools, dmsetup, udev, zstd")
-set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "ca-certificates, grub-common, rsync")
-set(CPACK_DEBIAN_PACKAGE_SUGGESTS "ntfs-3g")
+set(CPACK_DEBIAN_PACKAGE_RECOMMENDS
+  "ca-certificates, e2fsprogs, grub-common, rsync")
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "btrfs-progs, ntfs-3g, xfsprogs")
 set(CPACK_STRIP_FILES ON)
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS

@@ -96,6 +96,22 @@ TEST(ManifestTest, SaysWhatWasPutIn) {
   EXPECT_EQ(out.chunks[15].pack_offset, in.chunks[15].pack_offset);
 }
 
+TEST(ManifestTest, AsksToGrowByABitThatOthersMayIgnore) {
+  ManifestContent content = Sample();
+  const Signed plain = Sign(content);
+  content.grow = true;
+  const Signed grows = Sign(content);
+  EXPECT_FALSE(Manifest::Open(plain.file, plain.keys)->content().grow);
+  EXPECT_TRUE(Manifest::Open(grows.file, grows.keys)->content().grow);
+  // Nothing but the mask differs in front of the trailer.
+  ASSERT_EQ(plain.file.size(), grows.file.size());
+  const size_t body = plain.file.size() - 88;
+  for (size_t at = 0; at < body; ++at) {
+    EXPECT_EQ(plain.file[at] != grows.file[at], at == 16) << at;
+  }
+  EXPECT_EQ(grows.file[16], std::byte{1});
+}
+
 TEST(ManifestTest, FindsChunksAndZeroes) {
   const ManifestContent in = Sample();
   const Manifest manifest = SignAndOpen(in);

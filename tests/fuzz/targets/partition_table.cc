@@ -1,12 +1,14 @@
 // The partition tables of a disk.  The input: flags, the disk's sectors, then
 // pieces (sector, byte in it, length, bytes).  With flag 1 a GPT gets its
-// checksums, with flag 2 a backup that agrees with the primary.
+// checksums, with flag 2 a backup that agrees with the primary.  Then the table
+// grows to the disk.
 
 #include "blockmap/disk/partition_table.h"
 
 #include <algorithm>
 
 #include "blockmap/base/coding.h"
+#include "initramfs/grow/table_growth.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/memory_device.h"
 
@@ -108,6 +110,42 @@ void CheckTable(const PartitionTable& table, uint64_t disk_bytes) {
           "sector 0 is written last");
 }
 
+// What can grow is a good table then, with the same partitions.
+void CheckGrowth(MemoryDevice& device) {
+  const auto before = RunInline(ReadTableToGrow(device));
+  if (!before) return;
+  const auto growth = PlanTableGrowth(*before, true);
+  if (!growth) return;
+  for (const TableStep& step : growth->steps) {
+    for (const TableWrite& write : step) {
+      Require(write.offset <= before->disk_bytes &&
+                  write.data.size() <= before->disk_bytes - write.offset,
+              "the new table lies inside the disk");
+    }
+  }
+  const Status written = RunInline(WriteTableGrowth(device, *growth));
+  Require(written.has_value(), "it can be written");
+  const auto after = RunInline(ReadPartitionTable(device));
+  Require(after.has_value(), "what has grown is a table");
+  CheckTable(*after, before->disk_bytes);
+  Require(after->partitions.size() == before->partitions.size(),
+          "no partition is lost");
+  for (size_t i = 0; i < after->partitions.size(); ++i) {
+    const Partition& was = before->partitions[i];
+    const Partition& is = after->partitions[i];
+    Require(is.extent.offset == was.extent.offset && is.guid == was.guid &&
+                (is.extent.size == was.extent.size ||
+                 (was.number == before->last()->number &&
+                  is.extent.size > was.extent.size)),
+            "only the last one has changed, and it is larger");
+  }
+  const auto again = RunInline(ReadTableToGrow(device));
+  Require(again.has_value(), "it can be grown again");
+  const auto nothing = PlanTableGrowth(*again, true);
+  Require(nothing && RunInline(IsGrown(device, *nothing)).value_or(false),
+          "and that changes nothing");
+}
+
 }  // namespace
 
 FUZZ_TARGET(partition_table) {
@@ -133,6 +171,7 @@ FUZZ_TARGET(partition_table) {
   }
   const auto table = RunInline(ReadPartitionTable(device));
   if (table) CheckTable(*table, disk.size());
+  CheckGrowth(device);
 }
 
 }  // namespace bootstream

@@ -1,6 +1,7 @@
-#include "initramfs/closure/mounts.h"
+#include "initramfs/system/mounts.h"
 
 #include <gtest/gtest.h>
+#include <sys/sysmacros.h>
 
 namespace bootstream {
 namespace {
@@ -17,10 +18,23 @@ TEST(MountsTest, LinesAreRead) {
   const auto mounts = ParseMounts(kMounts);
   ASSERT_EQ(mounts.size(), 5U);
   EXPECT_EQ(mounts[1].where, "/");
+  EXPECT_EQ(mounts[2].device, makedev(253, 1));
   EXPECT_EQ(mounts[1].root, "/@rootfs");
   EXPECT_EQ(mounts[1].type, "btrfs");
   EXPECT_EQ(mounts[3].source, "/dev/dm-0");
   EXPECT_EQ(mounts[4].where, "/mnt/a b");
+}
+
+TEST(MountsTest, WhatIsNoLineIsLeftOut) {
+  EXPECT_TRUE(ParseMounts("").empty());
+  EXPECT_TRUE(ParseMounts("nonsense\n\n22 1 8:1 / /x rw -\n").empty());
+  EXPECT_EQ(ParseMounts("22 1 8:1 / /\\0 rw - ext4 /dev/x rw").size(), 1U);
+}
+
+TEST(MountsTest, WeHaveSomeOurselves) {
+  const auto mounts = ReadMounts();
+  ASSERT_TRUE(mounts.has_value()) << mounts.error().message;
+  EXPECT_FALSE(mounts->empty());
 }
 
 TEST(MountsTest, TheDeepestMountHasThePath) {

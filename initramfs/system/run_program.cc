@@ -1,4 +1,4 @@
-#include "initramfs/source/run_program.h"
+#include "initramfs/system/run_program.h"
 
 #include <fcntl.h>
 #include <poll.h>

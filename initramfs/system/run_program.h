@@ -1,5 +1,5 @@
-#ifndef INITRAMFS_SOURCE_RUN_PROGRAM_H_
-#define INITRAMFS_SOURCE_RUN_PROGRAM_H_
+#ifndef INITRAMFS_SYSTEM_RUN_PROGRAM_H_
+#define INITRAMFS_SYSTEM_RUN_PROGRAM_H_
 
 #include <chrono>
 #include <optional>
@@ -30,4 +30,4 @@ Result<ProgramOutput> RunForOutput(const std::vector<std::string>& command,
 
 }  // namespace bootstream
 
-#endif  // INITRAMFS_SOURCE_RUN_PROGRAM_H_
+#endif  // INITRAMFS_SYSTEM_RUN_PROGRAM_H_

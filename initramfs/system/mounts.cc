@@ -1,4 +1,7 @@
-#include "initramfs/closure/mounts.h"
+#include "initramfs/system/mounts.h"
+
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <sstream>
 
@@ -51,13 +54,17 @@ std::vector<MountPoint> ParseMounts(std::string_view mountinfo) {
   std::istringstream lines{std::string(mountinfo)};
   for (std::string line; std::getline(lines, line);) {
     std::istringstream words(line);
-    std::string id, parent, device, root, where, word, type, source;
-    words >> id >> parent >> device >> root >> where;
+    std::string id, parent, root, where, word, type, source;
+    unsigned device_major = 0;
+    unsigned device_minor = 0;
+    char colon = 0;
+    words >> id >> parent >> device_major >> colon >> device_minor >> root >>
+        where;
     while (words >> word && word != "-") {
     }
-    if (!(words >> type >> source)) continue;
-    mounts.push_back(
-        {Unescape(where), Unescape(root), type, Unescape(source)});
+    if (!(words >> type >> source) || colon != ':') continue;
+    mounts.push_back({makedev(device_major, device_minor), Unescape(where),
+                      Unescape(root), type, Unescape(source)});
   }
   return mounts;
 }
@@ -65,8 +72,16 @@ std::vector<MountPoint> ParseMounts(std::string_view mountinfo) {
 Result<std::vector<MountPoint>> ReadMounts() {
   const auto file = ReadWholeFile("/proc/self/mountinfo", kMountinfoBytesMax);
   if (!file) return file.error();
-  return ParseMounts(
+  std::vector<MountPoint> mounts = ParseMounts(
       {reinterpret_cast<const char*>(file->data()), file->size()});
+  for (MountPoint& mount : mounts) {
+    struct stat source {};
+    if (major(mount.device) == 0 &&
+        ::stat(mount.source.c_str(), &source) == 0 && S_ISBLK(source.st_mode)) {
+      mount.device = source.st_rdev;
+    }
+  }
+  return mounts;
 }
 
 const MountPoint* MountOf(const std::vector<MountPoint>& mounts,
