@@ -196,6 +196,35 @@ grow || code=$?
 cmp "$work/source.img" "$work/disk.img" || die "under migration: written to"
 put_away
 
+# What --when-detached does where there is no driver: nothing, or what was wished
+# before a power cut.  A driver whose image does not ask for it takes that back.
+when_detached() {
+  "$streamctl" --control "$work/control" grow --when-detached --root "$work/mnt" \
+    --wish "$work/lib/grow" >"$work/grown" 2>"$work/grow.log" ||
+    die "when detached: $? $(cat "$work/grow.log")"
+}
+make_disk "$gpt" 362M 1G
+use_disk "${parts[@]}"
+mkfs.xfs -q "${loop}p2"
+use_partition 2
+when_detached
+[ "$(in_table 1)" = 733184 ] || die "nobody wished that"
+mkdir "$work/lib"
+echo desk >"$work/lib/grow"
+start_streamd socket
+when_detached
+[ ! -e "$work/lib/grow" ] || die "another image's wish is left"
+[ "$(in_table 1)" = 733184 ] || die "the image does not ask for it"
+code=0
+grow || code=$?
+[ "$code" = 3 ] && grep -q 'driver' "$work/grow.log" || die "under a driver: $code"
+stop_streamd
+echo desk >"$work/lib/grow"
+when_detached
+[ "$(in_table 1)" = "$whole" ] || die "the wish is not carried out"
+[ ! -e "$work/lib/grow" ] || die "the wish is left"
+put_away
+
 # No disk below it; a tool that is not there.
 code=0
 "$streamctl" --control "$work/control" grow --root /proc 2>"$work/no" || code=$?

@@ -88,6 +88,7 @@ TEST_F(TableGrowthTest, ItsGuidsAndNamesStay) {
   const PartitionTable before = Read(device);
   ASSERT_EQ(Grow(device), "");
   const PartitionTable after = Read(device);
+  ASSERT_EQ(after.partitions.size(), 2u);
   EXPECT_EQ(after.id, before.id);
   for (size_t i = 0; i < 2; ++i) {
     EXPECT_EQ(after.partitions[i].guid, before.partitions[i].guid);
@@ -134,6 +135,7 @@ TEST_F(TableGrowthTest, APartitionThatIsNotGrownStaysAndTheTableMoves) {
   MemoryDevice device(Gpt());
   ASSERT_EQ(Grow(device, /*grow_last=*/false), "");
   const PartitionTable table = Read(device);
+  ASSERT_EQ(table.partitions.size(), 2u);
   EXPECT_EQ(table.partitions[0].extent, (ByteExtent{4 * kMiB, 32 * kMiB}));
   EXPECT_EQ(table.table_extents[1].end(), kDiskBytes);
   // There is room now for somebody else, or for a second run.
