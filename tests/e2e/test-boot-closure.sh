@@ -64,7 +64,7 @@ END
     random "$root/data/$((number % 7))/$number" $((RANDOM * 40 + 1000))
   done
   random "$root/data/3/initrd" 9000000
-  random "$root/data/late" 4000000
+  random "$root/data/late" 24000000
 }
 
 make_target() {
