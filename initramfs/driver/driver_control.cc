@@ -186,10 +186,13 @@ Task<json> StreamDriver::SteerBootView(const json& request) {
 }
 
 Task<json> StreamDriver::AttachBootView(const json& request) {
-  // There is nothing left to bring, and the driver may leave at any time.
-  if (settled()) co_return json{{"device", json()}};
   const json patience = request.value("bring_for_ms", json());
   const bool brings = patience.is_number_unsigned();
+  // There is nothing left to bring, and the driver may leave at any time; or the
+  // next boot is the old system's.
+  if (settled() || (brings && store_->superblock().rollback_wished)) {
+    co_return json{{"device", json()}};
+  }
   if (!brings && !patience.is_null()) {
     co_return ControlError("boot-view: bring_for_ms is a number");
   }
