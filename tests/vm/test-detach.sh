@@ -7,14 +7,17 @@
 #   test-detach.sh nbd|ublk bookworm|trixie [KILLS [SEED]]
 #
 # KILLS: the driver's worker is killed so often while it is about to leave.
-# MEASURE_ROUNDS and MEASURE_SECONDS are tools/bench detach's: afterwards reads of a
-# partition are measured beside those of two disks that never had us.
+# MEASURE_ROUNDS and MEASURE_SECONDS are tools/bench detach's: afterwards, and once
+# more after a restart, reads of a partition are measured beside those of two disks
+# that never had us.
 frontend=$1 release=$2 kills=${3:-0} seed=${4:-$RANDOM}
 . "$(dirname "$0")/../e2e/office-functions.sh"
 . "$(dirname "$0")/initramfs-functions.sh"
 
+# make_initramfs AFTER: 1: the driver has left, and reads are measured again.
 make_initramfs() {
   local root=$work/initramfs tool
+  rm -rf "$root"
   mkdir -p "$root"/{bin,dev,proc,sys,tmp,run,modules}
   for tool in dash cat dmesg grep insmod ip ln mkdir mount mv rm sha256sum sleep \
     sync tail blockdev dmsetup fio; do
@@ -27,9 +30,9 @@ make_initramfs() {
   cp "$work"/kernel/*.ko "$root/modules/"
   [ "$frontend" = ublk ] || rm -f "$root/modules/ublk_drv.ko"
   cp "$here/detach-init" "$root/init"
-  printf 'url=%s modules="%s" device=%s kills=%d seed=%d rounds=%d seconds=%d\n' \
+  printf 'url=%s modules="%s" device=%s kills=%d seed=%d rounds=%d seconds=%d after=%d\n' \
     "http://10.0.2.2:${url##*:}" "$kernel_modules" "$device" "$kills" "$seed" \
-    "${MEASURE_ROUNDS:-0}" "${MEASURE_SECONDS:-1}" >"$root/settings"
+    "${MEASURE_ROUNDS:-0}" "${MEASURE_SECONDS:-1}" "$1" >"$root/settings"
   (cd "$root" && find . | cpio --quiet -o -H newc) >"$work/initrd"
 }
 
@@ -51,8 +54,10 @@ if [ "${MEASURE_ROUNDS:-0}" != 0 ]; then
 fi
 migrate
 get_kernel "$release"
-make_initramfs
-machine_processors=2 machine_seconds=$((300 + 40 * ${MEASURE_ROUNDS:-0})) run_machine "$work/initrd" \
+machine_processors=2
+machine_seconds=$((300 + 100 * ${MEASURE_ROUNDS:-0} * ${MEASURE_SECONDS:-1}))
+make_initramfs 0
+run_machine "$work/initrd" \
   -drive "file=$work/source.img,format=raw,if=virtio,discard=unmap$slow" \
   "${plain[@]}" -nic user,model=virtio-net-pci
 sed -n 's/^.*\(held for [0-9]* us\).*/\1/p' "$work/console"
@@ -71,4 +76,10 @@ done
 # Partitions 1 and 2 are as they were published.
 cmp --bytes=$((50 << 20)) "$work/source.img" "$work/target.img" ||
   die "not the image"
+if [ "${MEASURE_ROUNDS:-0}" != 0 ]; then
+  make_initramfs 1
+  run_machine "$work/initrd" \
+    -drive "file=$work/source.img,format=raw,if=virtio,discard=unmap" \
+    "${plain[@]}" -nic user,model=virtio-net-pci
+fi
 echo "passed: $frontend on $release, seed $seed"

@@ -39,14 +39,18 @@ def main():
     options = report.parse(options)
     result = report.Report("detach")
     told = measure(max(options.rounds, 1), options.seconds, options.frontend)
-    for case, name, bar in (("raw", "rand", 0.97), ("raw-seq", "seq", None)):
-        row = result.row(case, "IOPS", "a disk that never had us", bar=bar)
-        row.ours_all += told[f"{name}-ours"]
-        row.peer_all += told[f"{name}-raw"]
-        row = result.row(f"{case}-spread", "IOPS",
-                         "that disk, another such disk is ours")
-        row.ours_all += told[f"{name}-other"]
-        row.peer_all += told[f"{name}-raw"]
+    # After the next start; and before it, while the partitions still are
+    # device-mapper's.
+    for case, when, bar in (("raw", "after", 0.97), ("raw-live", "ours", None)):
+        for suffix, kind in (("", "rand"), ("-seq", "seq")):
+            row = result.row(case + suffix, "IOPS", "a disk that never had us",
+                             bar=None if suffix else bar)
+            row.ours_all += told[f"{kind}-{when}"]
+            row.peer_all += told[f"{kind}-{when}-raw"]
+            row = result.row(f"{case}{suffix}-spread", "IOPS",
+                             "that disk, another such disk is ours")
+            row.ours_all += told[f"{kind}-{when}-other"]
+            row.peer_all += told[f"{kind}-{when}-raw"]
     row = result.row("pause", "ms", "none", better="lower")
     row.ours_all += told["held"]
     return result.finish(options)
