@@ -92,9 +92,8 @@ class TreeFinder {
       return Error{ErrorCode::kUnsupported,
                    local + " lies on no partition of the streamed disk"};
     }
-    std::error_code ignored;
-    trees_.push_back({*partition, PathInside(*mount, local), local,
-                      mount->where, fs::is_directory(local, ignored)});
+    trees_.push_back({*partition, PathInside(*mount, local), local, local,
+                      mount->where});
     return OkStatus();
   }
 

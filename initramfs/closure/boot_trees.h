@@ -13,9 +13,9 @@ namespace bootstream {
 struct BootTree {
   int partition = 0;  // its number in the partition table
   std::string inside;  // how the boot loader calls it: /grub/fonts
-  std::string local;   // where it is: /boot/grub/fonts
+  std::string name;    // how this system does: /boot/grub/fonts
+  std::string local;   // where it is to be read
   std::string mount;   // where its file system is mounted
-  bool is_directory = false;
 };
 
 struct BootTreeOptions {

@@ -10,6 +10,7 @@
 #include <iostream>
 
 #include "blockmap/base/unique_fd.h"
+#include "initramfs/closure/bare_mounts.h"
 #include "initramfs/closure/frozen.h"
 #include "initramfs/closure/grub_reader.h"
 
@@ -194,8 +195,9 @@ Status ClosureCommand::Compare(ControlClient& client,
                                std::optional<uint64_t> bring_for_ms) const {
   const auto lock = Lock(lock_);
   if (!lock) return lock.error();
-  const auto trees = Trees();
+  auto trees = Trees();
   if (!trees) return trees.error();
+  if (auto s = ShowBare(lock_ + ".d", *trees); !s) return s;
   if (no_freeze_) return CompareOnce(client, *trees, bring_for_ms, false);
   for (const std::string& mount : MountsOf(*trees)) Sync(mount);
   const Status moving = CompareOnce(client, *trees, bring_for_ms, false);

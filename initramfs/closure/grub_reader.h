@@ -25,14 +25,8 @@ class GrubReader {
   // kUnavailable: not all of it came in time.
   Status Compare(const BootTree& tree) const;
 
-
  private:
   std::string NameOf(const BootTree& tree) const;
-  Status CompareNames(const BootTree& tree) const;
-  Status CompareDirectory(const BootTree& tree, const std::string& local) const;
-
-  Result<ProgramOutput> Run(const std::string& verb, const std::string& name,
-                            const std::string& local) const;
 
   const std::string device_;
   const Deadline deadline_;

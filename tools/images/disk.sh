@@ -24,6 +24,10 @@ make_disk() {
   sgdisk "${options[@]}" "$image" >/dev/null
 }
 
+has_partition() { # IMAGE NAME
+  partx --noheadings --raw --output NAME "$1" | grep -Fxq "$2"
+}
+
 # partition IMAGE NAME: print its first byte and its size in bytes.
 partition() {
   local name=$2 found
