@@ -22,8 +22,9 @@ using nlohmann::json;
 // Nobody waits for longer for the server while the file systems stand still,
 // nor do they stand longer than that.
 constexpr uint64_t kFrozenPatienceMs = 10'000;
-constexpr std::chrono::seconds kFrozenMax(60);
-constexpr std::chrono::seconds kReadingMax(600);
+constexpr std::chrono::milliseconds kFrozenMax(60'000);
+// Besides waiting.
+constexpr std::chrono::seconds kReadingMax(120);
 
 int Fail(const Error& error) {
   std::cerr << "streamctl: " << error.message << "\n";
@@ -108,7 +109,10 @@ Status CompareAll(const std::string& device, const std::vector<BootTree>& trees,
 Status CompareOnce(ControlClient& client, const std::vector<BootTree>& trees,
                    std::optional<uint64_t> bring_for_ms, bool freeze) {
   Status status;
-  const auto limit = freeze ? kFrozenMax : kReadingMax;
+  const auto limit =
+      freeze ? kFrozenMax
+             : std::chrono::milliseconds(kReadingMax) +
+                   std::chrono::milliseconds(bring_for_ms.value_or(0));
   const Deadline deadline = std::chrono::steady_clock::now() + limit;
   {
     std::optional<Frozen> frozen;

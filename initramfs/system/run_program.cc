@@ -127,13 +127,17 @@ Result<ProgramOutput> RunForOutput(const std::vector<std::string>& command,
   to.reset();
   if (!child) return child.error();
   auto output = ReadAll(from.get(), deadline);
-  if (!output) ::kill(*child, SIGKILL);
-  const auto code = WaitFor(*child, command);
-  if (!code) return code.error();
   if (!output) {
+    ::kill(*child, SIGKILL);
+    // If it can end, it does so now.
+    for (int i = 0; i < 100 && ::waitpid(*child, nullptr, WNOHANG) == 0; ++i) {
+      ::poll(nullptr, 0, 10);
+    }
     return Error{ErrorCode::kUnavailable,
                  command.front() + " does not come to an end"};
   }
+  const auto code = WaitFor(*child, command);
+  if (!code) return code.error();
   return ProgramOutput{*code, std::move(*output)};
 }
 

@@ -24,7 +24,8 @@ struct ProgramOutput {
 using Deadline = std::optional<std::chrono::steady_clock::time_point>;
 
 // The same, with its output for us, at most a MiB of it, and no input.
-// kUnavailable: it had not ended by `deadline`, and was killed.
+// kUnavailable: it had not ended by `deadline`, and was killed; one that waits
+// in the kernel for a disk may end later.
 Result<ProgramOutput> RunForOutput(const std::vector<std::string>& command,
                                    Deadline deadline = std::nullopt);
 
