@@ -1,7 +1,10 @@
 #include "initramfs/closure/closure_command.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <poll.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,6 +28,7 @@ constexpr uint64_t kFrozenPatienceMs = 10'000;
 constexpr std::chrono::milliseconds kFrozenMax(60'000);
 // Besides waiting.
 constexpr std::chrono::seconds kReadingMax(120);
+constexpr int kDetachTries = 100;
 
 int Fail(const Error& error) {
   std::cerr << "streamctl: " << error.message << "\n";
@@ -45,7 +49,10 @@ class BootViewDevice {
     const json failure = reply->value("failure", json());
     BootViewDevice view(client);
     view.attached_ = device.is_string();
-    if (view.attached_) view.path_ = device;
+    if (view.attached_) {
+      view.path_ = device;
+      view.DropBuffers();
+    }
     if (failure.is_string()) view.failure_ = failure;
     return view;
   }
@@ -67,8 +74,7 @@ class BootViewDevice {
   // time.
   Status Detach() {
     if (!std::exchange(attached_, false)) return OkStatus();
-    const auto reply =
-        client_.Ask({{"command", "boot-view"}, {"action", "detach"}});
+    const auto reply = AskToDetach();
     if (!reply) return reply.error();
     if (reply->value("late", json()) != true) return OkStatus();
     return Error{ErrorCode::kUnavailable,
@@ -78,6 +84,23 @@ class BootViewDevice {
   }
 
  private:
+  // Somebody may look at a new device for a moment, as udev does.
+  Result<json> AskToDetach() {
+    for (int tries = 0;; ++tries) {
+      auto reply =
+          client_.Ask({{"command", "boot-view"}, {"action", "detach"}});
+      const bool in_use =
+          !reply && reply.error().code == ErrorCode::kRefused;
+      if (!in_use || tries == kDetachTries) return reply;
+      ::poll(nullptr, 0, 100);
+    }
+  }
+  // What an earlier look at the device has left in memory is not what is there.
+  void DropBuffers() const {
+    const UniqueFd device(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+    if (device) ::ioctl(device.get(), BLKFLSBUF, 0);
+  }
+
   explicit BootViewDevice(ControlClient& client) : client_(client) {}
   ControlClient& client_;
   bool attached_ = false;

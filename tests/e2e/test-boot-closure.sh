@@ -18,13 +18,17 @@ undo_mounts() {
 }
 trap 'undo_mounts; cleanup' EXIT
 
+type=${kind%%-*}
+
 make_filesystem() {
   case $kind in
   ext4-1k) mkfs.ext4 -q -b 1024 "$1" ;;
   ext4-4k) mkfs.ext4 -q -b 4096 "$1" ;;
   xfs) mkfs.xfs -q "$1" ;;
   btrfs) mkfs.btrfs -q "$1" >/dev/null ;;
-  esac
+  esac || die "mkfs"
+  # What anybody has read of it before is not what is there now.
+  blockdev --flushbufs "$1"
 }
 
 # mount_root DISK: its second partition at $work/root.
@@ -33,8 +37,16 @@ mount_root() {
   loop=$(losetup -f --show --direct-io=on -o "$first" --sizelimit "$size" "$1")
   [ "${2:-}" != new ] || make_filesystem "$loop"
   mkdir -p "$work/root"
-  mount "$loop" "$work/root" || die "mount"
+  mount -t "$type" "$loop" "$work/root" ||
+    die "mount: $(dmesg | tail -n 3), $(blkid -p "$loop" || true)"
   mounted=$work/root
+}
+
+# A device that somebody looks at for a moment is in use, and stays.
+stop_when_free() {
+  while kill -TERM "$streamd_pid" 2>/dev/null; do sleep 0.1; done
+  wait "$streamd_pid" || die "streamd ended with $?"
+  streamd_pid=
 }
 
 random() { head -c "$2" /dev/urandom >"$1"; }
@@ -154,7 +166,8 @@ closure check boot >"$work/check" 2>&1 || code=$?
 grep -q "GRUB would not find" "$work/check" || die "$(cat "$work/check")"
 
 closure closure || die "closure"
-closure check boot >"$work/check" || die "check boot after"
+closure check boot >"$work/check" 2>&1 ||
+  die "check boot after: $(cat "$work/check")"
 writes() { echo after >"$work/root/data/after"; }
 writes || die "the file system is frozen"
 
@@ -172,14 +185,15 @@ if [ "$kind" != btrfs ]; then
   writes || die "the file system is frozen"
 fi
 closure closure || die "closure with a server"
-closure check boot >"$work/check" || die "check boot"
+closure check boot >"$work/check" 2>&1 ||
+  die "check boot: $(cat "$work/check")"
 mkdir "$work/copy"
 umount "$work/root/boot/efi"
 cp -a "$work/root/boot" "$work/root/usr" "$work/copy"
 
 # A chunk put wrong on purpose.
 undo_mounts
-stop_streamd
+stop_when_free
 grub_finds "$work/copy" || die "GRUB does not find it on the raw disk"
 python3 - "$work" <<'END' || die "no place"
 import pathlib, sys
@@ -198,7 +212,7 @@ grub_finds "$work/copy" 2>/dev/null && die "nothing was put wrong"
 # The way back is what it was: all files of the old system.
 "$bootagent" rollback --disk "$work/source.img" --yes \
   >"$work/rollback.log" 2>&1 || die "rollback: $(cat "$work/rollback.log")"
-first=1048576 size=$((1198 << 20))
+first=1048576 size=$((1198 << 20)) type=ext4
 mount_root "$work/source.img"
 diff -r -x .bootstream-region -x lost+found "$work/old" "$work/root" ||
   die "the old system differs"
