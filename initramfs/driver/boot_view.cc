@@ -15,8 +15,9 @@ BootView::~BootView() { *alive_ = false; }
 
 void BootView::Look() {
   ++order_;
-  brings_ = false;
   GiveUp();
+  brings_ = late_ = false;
+  brought_ = 0;
 }
 
 void BootView::Bring(std::chrono::milliseconds patience) {

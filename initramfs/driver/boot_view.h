@@ -34,8 +34,9 @@ class BootView final : public ReadOnlyDevice {
   // read the ESP and /boot.  As a read of Bring.
   Task<Status> BringWritten();
 
+  // Since the last Look or Bring: chunks that came home, and whether one did not
+  // come in time.
   uint64_t brought_count() const { return brought_; }
-  // Whether since the last Bring something did not come in time.
   bool late() const { return late_; }
 
  private:

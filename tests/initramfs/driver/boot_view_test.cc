@@ -110,6 +110,12 @@ TEST_F(BootViewTest, PatienceEnds) {
   ASSERT_FALSE(*status_);
   EXPECT_EQ(status_->error().code, ErrorCode::kUnavailable);
   EXPECT_TRUE(view_.late());
+  // Who only looks waits for nobody.
+  view_.Look();
+  EXPECT_FALSE(view_.late());
+  EXPECT_TRUE(Reads(28, OldChunk(28)));
+  view_.Bring(seconds(0));
+  rig_.executor().RunReady();
   // From now on nothing waits; what is there is read.
   status_.reset();
   ASSERT_TRUE(Start(28));
