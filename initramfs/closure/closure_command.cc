@@ -1,10 +1,7 @@
 #include "initramfs/closure/closure_command.h"
 
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <poll.h>
 #include <sys/file.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,13 +11,12 @@
 
 #include "blockmap/base/unique_fd.h"
 #include "initramfs/closure/bare_mounts.h"
+#include "initramfs/closure/boot_view_device.h"
 #include "initramfs/closure/frozen.h"
 #include "initramfs/closure/grub_reader.h"
 
 namespace bootstream {
 namespace {
-
-using nlohmann::json;
 
 // Nobody waits for longer for the server while the file systems stand still,
 // nor do they stand longer than that.
@@ -28,85 +24,11 @@ constexpr uint64_t kFrozenPatienceMs = 10'000;
 constexpr std::chrono::milliseconds kFrozenMax(60'000);
 // Besides waiting.
 constexpr std::chrono::seconds kReadingMax(120);
-constexpr int kDetachTries = 100;
 
 int Fail(const Error& error) {
   std::cerr << "streamctl: " << error.message << "\n";
   return ExitCodeFor(error.code);
 }
-
-// The device of control.md, "boot-view", while it lives.
-class BootViewDevice {
- public:
-  // `bring_for_ms`: nullopt: only look.
-  static Result<BootViewDevice> Attach(ControlClient& client,
-                                       std::optional<uint64_t> bring_for_ms) {
-    json request = {{"command", "boot-view"}, {"action", "attach"}};
-    if (bring_for_ms) request["bring_for_ms"] = *bring_for_ms;
-    const auto reply = client.Ask(request);
-    if (!reply) return reply.error();
-    const json device = reply->value("device", json());
-    const json failure = reply->value("failure", json());
-    BootViewDevice view(client);
-    view.attached_ = device.is_string();
-    if (view.attached_) {
-      view.path_ = device;
-      view.DropBuffers();
-    }
-    if (failure.is_string()) view.failure_ = failure;
-    return view;
-  }
-  BootViewDevice(BootViewDevice&& other) noexcept
-      : client_(other.client_),
-        attached_(std::exchange(other.attached_, false)),
-        path_(std::move(other.path_)),
-        failure_(std::move(other.failure_)) {}
-  BootViewDevice& operator=(BootViewDevice&&) = delete;
-  ~BootViewDevice() { (void)Detach(); }
-
-  // False: everything is in its place.
-  bool attached() const { return attached_; }
-  const std::string& path() const { return path_; }
-  // What has been written to pinned ranges is not whole; empty: it is.
-  const std::string& failure() const { return failure_; }
-
-  // What was brought is durable then.  kUnavailable: something did not come in
-  // time.
-  Status Detach() {
-    if (!std::exchange(attached_, false)) return OkStatus();
-    const auto reply = AskToDetach();
-    if (!reply) return reply.error();
-    if (reply->value("late", json()) != true) return OkStatus();
-    return Error{ErrorCode::kUnavailable,
-                 "not everything that the boot loader will read has come from "
-                 "the server in time; with the server back, 'streamctl "
-                 "closure' goes on"};
-  }
-
- private:
-  // Somebody may look at a new device for a moment, as udev does.
-  Result<json> AskToDetach() {
-    for (int tries = 0;; ++tries) {
-      auto reply =
-          client_.Ask({{"command", "boot-view"}, {"action", "detach"}});
-      const bool in_use =
-          !reply && reply.error().code == ErrorCode::kRefused;
-      if (!in_use || tries == kDetachTries) return reply;
-      ::poll(nullptr, 0, 100);
-    }
-  }
-  // What an earlier look at the device has left in memory is not what is there.
-  void DropBuffers() const {
-    const UniqueFd device(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
-    if (device) ::ioctl(device.get(), BLKFLSBUF, 0);
-  }
-
-  explicit BootViewDevice(ControlClient& client) : client_(client) {}
-  ControlClient& client_;
-  bool attached_ = false;
-  std::string path_;
-  std::string failure_;
-};
 
 std::vector<std::string> MountsOf(const std::vector<BootTree>& trees) {
   std::vector<std::string> mounts;

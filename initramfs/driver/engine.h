@@ -230,7 +230,6 @@ class StreamEngine final : public BlockService {
   Task<Status> ZeroPiece(Piece piece);
   Task<Status> ForgetContent(ImageChunk chunk);
 
-
   // pinned.cc
   Task<Status> MakeHome(ImageChunk chunk);
   Status GiveUpHome(ImageChunk chunk, Status failure);
