@@ -23,7 +23,8 @@ class BootViewDevice {
   // False: everything is in its place.
   bool attached() const { return attached_; }
   const std::string& path() const { return path_; }
-  // What has been written to pinned ranges is not whole; empty: it is.
+  // A block of a pinned range that was written in part is not whole; empty: all
+  // are.
   const std::string& failure() const { return failure_; }
 
   // What was brought is durable then.  kUnavailable: something did not come in

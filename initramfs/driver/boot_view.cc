@@ -1,9 +1,22 @@
 #include "initramfs/driver/boot_view.h"
 
+#include <set>
 #include <utility>
-#include <vector>
 
 namespace bootstream {
+namespace {
+
+// The blocks of a chunk that `size` bytes from byte `offset` of it touch.
+uint64_t BlocksTouched(uint64_t offset, uint64_t size) {
+  uint64_t blocks = 0;
+  for (uint64_t at = offset / kBlockBytes; at * kBlockBytes < offset + size;
+       ++at) {
+    blocks |= uint64_t{1} << at;
+  }
+  return blocks;
+}
+
+}  // namespace
 
 BootView::BootView(Executor& executor, BlockDevice& disk, StreamEngine& engine)
     : ReadOnlyDevice(engine.manifest().grid()),
@@ -47,13 +60,15 @@ Status BootView::TooLate(ImageChunk chunk) {
 Task<Status> BootView::ReadInside(uint64_t chunk, uint64_t offset,
                                   std::span<std::byte> out) {
   if (brings_) {
-    if (auto s = co_await BringOne(ImageChunk{chunk}); !s) co_return s;
+    const uint64_t blocks = BlocksTouched(offset, out.size());
+    if (auto s = co_await BringOne(ImageChunk{chunk}, blocks); !s) co_return s;
   }
   co_return co_await disk_.Read(grid().offset_of(chunk) + offset, out);
 }
 
-Task<Status> BootView::BringOne(ImageChunk chunk) {
-  if (engine_.IsHomeToStay(chunk)) co_return OkStatus();
+// What has been written there is at home without the rest of its chunk.
+Task<Status> BootView::BringOne(ImageChunk chunk, uint64_t blocks) {
+  if (engine_.IsHomeToStay(chunk, blocks)) co_return OkStatus();
   if (!patient_) co_return TooLate(chunk);
   auto arrival = std::make_shared<Arrival>();
   waiting_.insert(arrival);
@@ -73,19 +88,14 @@ Task<void> BootView::Fetch(ImageChunk chunk, std::shared_ptr<Arrival> arrival) {
   arrival->over.Set();
 }
 
-Task<Status> BootView::BringWritten() {
-  std::vector<ImageChunk> chunks;
-  engine_.store().map().ForEach(
-      [&](ImageChunk chunk, const ChunkState& state) {
-        const bool written = state.dirty != 0 ||
-                             !engine_.store().map().PatchesOf(chunk).empty();
-        if (written && engine_.manifest().IsPinned(chunk)) {
-          chunks.push_back(chunk);
-        }
-      });
+Task<Status> BootView::BringPatched() {
+  std::set<ImageChunk> chunks;
+  engine_.store().map().ForEachPatch([&](ImageChunk chunk, const Patch&) {
+    if (engine_.manifest().IsPinned(chunk)) chunks.insert(chunk);
+  });
   Status first = OkStatus();
   for (const ImageChunk chunk : chunks) {
-    Status status = co_await BringOne(chunk);
+    Status status = co_await BringOne(chunk, grid().full_mask(chunk.value));
     if (!status && first) first = std::move(status);
   }
   co_return first;

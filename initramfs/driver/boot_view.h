@@ -30,9 +30,10 @@ class BootView final : public ReadOnlyDevice {
   // Bring home what is read.  A read waits for the server for `patience` from
   // now at most, all of them together; later ones that would wait fail.
   void Bring(std::chrono::milliseconds patience);
-  // Make whole what has been written to pinned ranges: firmware and boot loader
-  // read the ESP and /boot.  As a read of Bring.
-  Task<Status> BringWritten();
+  // Make whole the blocks of pinned ranges that have been written in part
+  // (patches): firmware and boot loader read the ESP and /boot.  As a read of
+  // Bring.
+  Task<Status> BringPatched();
 
   // Since the last Look or Bring: chunks that came home, and whether one did not
   // come in time.
@@ -47,7 +48,7 @@ class BootView final : public ReadOnlyDevice {
   };
   Task<Status> ReadInside(uint64_t chunk, uint64_t offset,
                           std::span<std::byte> out) override;
-  Task<Status> BringOne(ImageChunk chunk);
+  Task<Status> BringOne(ImageChunk chunk, uint64_t blocks);
   Task<void> Fetch(ImageChunk chunk, std::shared_ptr<Arrival> arrival);
   void GiveUp();
   Status TooLate(ImageChunk chunk);

@@ -6,11 +6,10 @@
 namespace bootstream {
 
 // A chunk at home is moved by nobody; what could take it away is eviction.
-bool StreamEngine::IsHomeToStay(ImageChunk chunk) const {
+bool StreamEngine::IsHomeToStay(ImageChunk chunk, uint64_t blocks) const {
   const ChunkState state = store_.map().Get(chunk);
   return state.location == Location::At(HomeOf(chunk)) &&
-         state.valid == grid_.full_mask(chunk.value) &&
-         !MayEvict(chunk, state);
+         (blocks & ~state.valid) == 0 && !MayEvict(chunk, state);
 }
 
 Task<Status> StreamEngine::BringHome(ImageChunk chunk) {

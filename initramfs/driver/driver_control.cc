@@ -206,7 +206,7 @@ Task<json> StreamDriver::AttachBootView(const json& request) {
   if (!brings) co_return reply;
   const uint64_t ms = std::min(patience.get<uint64_t>(), kPatienceMsMax);
   boot_view_->Bring(std::chrono::milliseconds(ms));
-  const Status s = co_await boot_view_->BringWritten();
+  const Status s = co_await boot_view_->BringPatched();
   if (!s) reply["failure"] = s.error().message;
   co_return reply;
 }

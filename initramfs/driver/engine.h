@@ -120,8 +120,8 @@ class StreamEngine final : public BlockService {
   // Bring `chunk` home, whole, to stay: the boot loader reads it there.  Waits
   // for the server if it must.  kNoSpace: the region is full.
   Task<Status> BringHome(ImageChunk chunk);
-  // Whether that is so.
-  bool IsHomeToStay(ImageChunk chunk) const;
+  // Whether that is so for `blocks` (a mask) of it.
+  bool IsHomeToStay(ImageChunk chunk, uint64_t blocks) const;
 
   // Commit what is pending and wait until nothing is under way: no download, no
   // audit, check or commit of our own.  Requests of others are theirs to end.

@@ -96,7 +96,7 @@ TEST_F(BootViewTest, ItStaysAtHomeAfterARestart) {
   ASSERT_TRUE(Reads(29, ImageChunkBytes(29)));
   ASSERT_TRUE(RunInline(rig_.engine().Flush()));
   rig_.Restart();
-  EXPECT_TRUE(rig_.engine().IsHomeToStay(ImageChunk{29}));
+  EXPECT_TRUE(rig_.engine().IsHomeToStay(ImageChunk{29}, 0xffff));
 }
 
 TEST_F(BootViewTest, PatienceEnds) {
@@ -129,7 +129,7 @@ TEST_F(BootViewTest, PatienceEnds) {
   EXPECT_FALSE(view_.late());
 }
 
-TEST_F(BootViewTest, WrittenPinnedChunksBecomeWhole) {
+TEST_F(BootViewTest, BlocksWrittenInPartBecomeWhole) {
   rig_.source().Hold();
   rig_.Write(4 * kChunk + 512, 512, std::byte{0x77});  // a patch
   ASSERT_TRUE(rig_.engine().IsMissing(ImageChunk{4}));
@@ -137,7 +137,7 @@ TEST_F(BootViewTest, WrittenPinnedChunksBecomeWhole) {
   view_.Bring(seconds(5));
   std::optional<Status> status;
   const auto bring = [&]() -> Task<void> {
-    status = co_await view_.BringWritten();
+    status = co_await view_.BringPatched();
   };
   Spawn(bring());
   rig_.executor().RunReady();
@@ -148,6 +148,35 @@ TEST_F(BootViewTest, WrittenPinnedChunksBecomeWhole) {
   EXPECT_TRUE(std::ranges::equal(RawChunk(4), written));
   EXPECT_FALSE(rig_.engine().IsMissing(ImageChunk{4}));
   EXPECT_TRUE(rig_.engine().IsMissing(ImageChunk{5}));  // nobody wrote there
+}
+
+// Without a server: whole blocks that were written to a pinned range are at home,
+// and nobody waits for what lies beside them.
+TEST_F(BootViewTest, WhatIsHomeIsReadThoughItsChunkIsNotWhole) {
+  rig_.source().Hold();
+  rig_.Write(5 * kChunk + 8192, 8192, std::byte{0x66});
+  view_.Bring(seconds(5));
+  ASSERT_TRUE(RunInline(view_.BringPatched()));
+  std::optional<Status> status;
+  AlignedBuffer out(8192);
+  const auto read = [&](uint64_t at) -> Task<void> {
+    status = co_await view_.Read(5 * kChunk + at, out.span());
+  };
+  Spawn(read(8192));
+  rig_.executor().RunReady();
+  ASSERT_TRUE(status && *status);
+  EXPECT_TRUE(std::ranges::all_of(
+      out.span(), [](std::byte b) { return b == std::byte{0x66}; }));
+  EXPECT_FALSE(view_.late());
+  status.reset();
+  Spawn(read(4096));
+  rig_.executor().RunReady();
+  EXPECT_FALSE(status);
+  rig_.executor().Advance(seconds(6));
+  ASSERT_TRUE(status);
+  EXPECT_FALSE(*status);
+  rig_.source().Release();
+  rig_.executor().RunReady();
 }
 
 class BootViewInSmallRegionTest : public BootViewTest {
@@ -163,7 +192,7 @@ TEST_F(BootViewInSmallRegionTest, WhatTheLoaderReadsIsNeverEvicted) {
     rig_.Read((chunk - 12) * kChunk, kChunk);
   }
   ASSERT_GT(rig_.engine().statistics().evicted_chunks, 0U);
-  EXPECT_TRUE(rig_.engine().IsHomeToStay(ImageChunk{29}));
+  EXPECT_TRUE(rig_.engine().IsHomeToStay(ImageChunk{29}, 0xffff));
   EXPECT_TRUE(std::ranges::equal(RawChunk(29), ImageChunkBytes(29)));
 }
 
