@@ -14,6 +14,7 @@
 #include "initramfs/closure/boot_view_device.h"
 #include "initramfs/closure/frozen.h"
 #include "initramfs/closure/grub_reader.h"
+#include "initramfs/closure/kept_kernel.h"
 
 namespace bootstream {
 namespace {
@@ -24,6 +25,9 @@ constexpr uint64_t kFrozenPatienceMs = 10'000;
 constexpr std::chrono::milliseconds kFrozenMax(60'000);
 // Besides waiting.
 constexpr std::chrono::seconds kReadingMax(120);
+// The running kernel's files, which are at home, for it was started from them.
+constexpr std::chrono::seconds kKernelReadingMax(20);
+constexpr char kLate[] = "bootstream.closure-late";
 
 int Fail(const Error& error) {
   std::cerr << "streamctl: " << error.message << "\n";
@@ -110,6 +114,10 @@ ClosureCommand::ClosureCommand(CLI::App& app) {
                      "The file systems are read-only, and stand still already");
   closure_->add_flag("--if-streamed", if_streamed_,
                      "No driver is no error: then everything is home");
+  closure_->add_flag("--or-keep-kernel", or_keep_kernel_,
+                     "What does not come in time comes after a restart: keep "
+                     "the running kernel in memory for that");
+  start_kept_ = app.add_subcommand("start-kept-kernel")->group("");
   // For tests.
   app.add_option("--root", root_)->group("");
   app.add_option("--partition", partitions_)->group("");
@@ -120,7 +128,29 @@ std::optional<int> ClosureCommand::Run(ControlClient& client) {
   if (!*closure_) return std::nullopt;
   const Status status =
       Compare(client, static_cast<uint64_t>(patience_seconds_ * 1000));
-  return status ? 0 : Fail(status.error());
+  if (status) return 0;
+  const int code = Fail(status.error());
+  if (or_keep_kernel_ && status.error().code == ErrorCode::kUnavailable) {
+    KeepKernelInstead();
+  }
+  return code;
+}
+
+void ClosureCommand::KeepKernelInstead() const {
+  const Status kept =
+      KeepKernel(root_, kLate,
+                 std::chrono::steady_clock::now() + kKernelReadingMax);
+  if (!kept) {
+    (void)Fail(kept.error());
+    return;
+  }
+  std::cerr << "streamctl: a restart starts this kernel again, without the boot"
+               " loader; after that the rest is waited for\n";
+}
+
+std::optional<int> ClosureCommand::Restart() const {
+  if (!*start_kept_) return std::nullopt;
+  return Fail(StartKeptKernel().error());
 }
 
 Result<std::vector<BootTree>> ClosureCommand::Trees() const {

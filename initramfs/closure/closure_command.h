@@ -28,6 +28,9 @@ class ClosureCommand {
   std::optional<int> Run(ControlClient& client);
   // Whether it was asked for, and no driver is no trouble.
   bool may_lack_driver() const { return *closure_ && if_streamed_; }
+  // `streamctl start-kept-kernel`, which the last of the shutdown runs; nullopt:
+  // something else was asked for.
+  std::optional<int> Restart() const;
 
   // Whether the boot loader finds everything on the raw disk as it is now.
   // kCorrupt: it does not.
@@ -38,9 +41,14 @@ class ClosureCommand {
                  std::optional<uint64_t> bring_for_ms) const;
   Result<std::vector<BootTree>> Trees() const;
 
+  // What did not come in time comes after a restart into the running kernel.
+  void KeepKernelInstead() const;
+
   CLI::App* closure_;
+  CLI::App* start_kept_;
   double patience_seconds_ = 60;
   bool no_freeze_ = false;
+  bool or_keep_kernel_ = false;
   bool if_streamed_ = false;
   std::string root_ = "/";
   std::vector<std::string> partitions_;

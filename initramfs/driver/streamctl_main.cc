@@ -314,6 +314,7 @@ int Main(int argc, char** argv) {
   }
 
   if (const auto code = grow.Run(options.control)) return *code;
+  if (const auto code = closure.Restart()) return *code;
   auto client = ControlClient::Connect(options.control);
   if (!client) {
     // It may have gone before we came.
