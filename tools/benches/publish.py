@@ -1,8 +1,9 @@
 """Put what benchmarks have written (--json) into the README: a table, and a plot
-of each."""
+of each.  What others have put there stays."""
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -35,32 +36,46 @@ def circumstances(bench):
             f"{machine['memory_gib']} GiB; {others}")
 
 
-def table(benches):
-    lines = ["| bench | case | ours | peer | | ratio | bar |",
-             "|---|---|---|---|---|---|---|"]
-    for bench in benches:
-        for row in bench["rows"]:
-            lines.append(
-                f"| {bench['bench']} | {row['case']} "
-                f"| {number(row['ours'])} {row['unit']} "
-                f"| {number(row['peer'])} {row['unit']} "
-                f"| {row['peer_name'].replace('|', chr(92) + '|')} "
-                f"| {number(row['ratio'])} | {bar_of(row)} |")
-    return lines
+HEAD = ["| bench | case | ours | peer | | ratio | bar |",
+        "|---|---|---|---|---|---|---|"]
 
 
-def section(benches):
-    """The lines between the marks; circumstances that are alike once."""
-    said = {}
-    for bench in benches:
-        said.setdefault(circumstances(bench), []).append(bench["bench"])
-    lines = table(benches) + [""]
-    for text, names in said.items():
-        lines.append(f"{', '.join(names)}: {text}.")
-    lines.append("")
-    lines += [f"![{bench['bench']}]({FIGURES / bench['bench']}.svg)"
-              for bench in benches]
-    return lines
+def rows(bench):
+    return [f"| {bench['bench']} | {row['case']} "
+            f"| {number(row['ours'])} {row['unit']} "
+            f"| {number(row['peer'])} {row['unit']} "
+            f"| {row['peer_name'].replace('|', chr(92) + '|')} "
+            f"| {number(row['ratio'])} | {bar_of(row)} |"
+            for row in bench["rows"]]
+
+
+class Section:
+    """What is between the marks: each benchmark's rows, and its
+    circumstances; alike ones are said once."""
+
+    def __init__(self, text):
+        self.rows, self.circumstances = {}, {}
+        for line in text.splitlines():
+            if row := re.match(r"\| (\w+) \|", line):
+                self.rows.setdefault(row[1], []).append(line)
+            elif said := re.match(r"([\w, ]+): (\d{4}-.*)\.$", line):
+                for name in said[1].split(", "):
+                    self.circumstances[name] = said[2]
+        self.rows.pop("bench", None)  # the head
+
+    def put(self, bench):
+        self.rows[bench["bench"]] = rows(bench)
+        self.circumstances[bench["bench"]] = circumstances(bench)
+
+    def lines(self):
+        said = {}
+        for name in self.rows:
+            said.setdefault(self.circumstances[name], []).append(name)
+        return [*HEAD, *(row for kept in self.rows.values() for row in kept),
+                "", *(f"{', '.join(names)}: {text}."
+                      for text, names in said.items()),
+                "", *(f"![{name}]({FIGURES / name}.svg)"
+                      for name in self.rows)]
 
 
 def main():
@@ -78,9 +93,12 @@ def main():
         plot.draw(ROOT / FIGURES / f"{bench['bench']}.svg", bench["bench"],
                   bench["rows"])
     before, rest = text.split(BEGIN, 1)
-    _, after = rest.split(END, 1)
+    within, after = rest.split(END, 1)
+    section = Section(within)
+    for bench in benches:
+        section.put(bench)
     readme.write_text(
-        "\n".join([before + BEGIN, *section(benches), END]) + after)
+        "\n".join([before + BEGIN, *section.lines(), END]) + after)
     return 0
 
 

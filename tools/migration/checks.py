@@ -70,6 +70,9 @@ def copy_of_streamed(lab, disk):
             lab.run("nbdinfo", uri)
             lab.run("qemu-img", "info", "-U", uri)
             lab.run("nbdcopy", uri, copy)
+            if copy.stat().st_size != Path(lab.target).stat().st_size:
+                raise LabError("the streamed device has another size than "
+                               "the image")
             dirty = control({"command": "dirty"})["extents"]
         yield copy, dirty
     finally:
@@ -85,24 +88,23 @@ def compare_with_image(lab, disk):
 
 
 def differences(path, reference, dirty):
+    """Blocks of 4 KiB of `reference` that `path` has otherwise, without those
+    of the extents `dirty`."""
     dirty_blocks = set()
     for offset, size in dirty:
         dirty_blocks.update(range(offset // 4096, (offset + size) // 4096))
     wrong, at = [], 0
-    if path.stat().st_size != Path(reference).stat().st_size:
-        raise LabError("the streamed device has another size than the image")
-    with path.open("rb") as one, Path(reference).open("rb") as two:
-        while True:
-            a, b = one.read(CHUNK), two.read(CHUNK)
-            if not a:
-                return wrong
+    with Path(path).open("rb") as one, Path(reference).open("rb") as two:
+        while b := two.read(CHUNK):
+            a = one.read(len(b))
             if a != b:
                 for i in range(0, len(a), 4096):
                     block = (at + i) // 4096
                     if a[i:i + 4096] != b[i:i + 4096] and \
                             block not in dirty_blocks:
                         wrong.append(block)
-            at += len(a)
+            at += len(b)
+    return wrong
 
 
 def chunks_outside(disk, extents):
