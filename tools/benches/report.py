@@ -48,12 +48,15 @@ def parse(options):
 @dataclass
 class Row:
     """One case: medians of both, and all that was measured.  The ratio is ours
-    over the peer's; `bar` is what it must reach."""
+    over the peer's; `bar` is what it must reach.  `paired`: both were measured in
+    turn, on a machine whose speed drifts: it is the median of the ratios of those
+    that were neighbours."""
     case: str
     unit: str
     peer_name: str
     better: str = "higher"
     bar: float | None = None
+    paired: bool = False
     ours_all: list = field(default_factory=list)
     peer_all: list = field(default_factory=list)
 
@@ -62,9 +65,15 @@ class Row:
         peer = median(self.peer_all) if self.peer_all else None
         return {"case": self.case, "ours": ours, "peer": peer,
                 "peer_name": self.peer_name, "unit": self.unit,
-                "ratio": ours / peer if peer else None,
+                "ratio": self.ratio(ours, peer) if peer else None,
                 "better": self.better, "bar": self.bar,
                 "ours_all": self.ours_all, "peer_all": self.peer_all}
+
+    def ratio(self, ours, peer):
+        if not self.paired:
+            return ours / peer
+        return median(a / b for a, b in zip(self.ours_all, self.peer_all,
+                                            strict=True))
 
 
 def _say(*command):
