@@ -15,6 +15,7 @@
 #include "initramfs/closure/frozen.h"
 #include "initramfs/closure/grub_reader.h"
 #include "initramfs/closure/kept_kernel.h"
+#include "initramfs/closure/read_files.h"
 
 namespace bootstream {
 namespace {
@@ -27,6 +28,8 @@ constexpr std::chrono::milliseconds kFrozenMax(60'000);
 constexpr std::chrono::seconds kReadingMax(120);
 // The running kernel's files, which are at home, for it was started from them.
 constexpr std::chrono::seconds kKernelReadingMax(20);
+// For what is here, so that no patience is no error.
+constexpr std::chrono::seconds kGrace(15);
 constexpr char kLate[] = "bootstream.closure-late";
 
 int Fail(const Error& error) {
@@ -126,26 +129,36 @@ ClosureCommand::ClosureCommand(CLI::App& app) {
 
 std::optional<int> ClosureCommand::Run(ControlClient& client) {
   if (!*closure_) return std::nullopt;
-  const Status status =
-      Compare(client, static_cast<uint64_t>(patience_seconds_ * 1000));
-  if (status) return 0;
-  const int code = Fail(status.error());
-  if (or_keep_kernel_ && status.error().code == ErrorCode::kUnavailable) {
-    KeepKernelInstead();
-  }
-  return code;
+  return or_keep_kernel_ ? BringHomeOrKeepKernel(client) : BringHome(client);
 }
 
-void ClosureCommand::KeepKernelInstead() const {
+int ClosureCommand::BringHome(ControlClient& client) const {
+  const Status status =
+      Compare(client, static_cast<uint64_t>(patience_seconds_ * 1000));
+  return status ? 0 : Fail(status.error());
+}
+
+// Whatever a file system has to read for it may wait for the server, too, and
+// then nothing ends.
+int ClosureCommand::BringHomeOrKeepKernel(ControlClient& client) const {
+  const auto now = std::chrono::steady_clock::now();
+  const auto code = RunInChild(
+      [&] { return BringHome(client); },
+      now + kReadingMax +
+          std::chrono::seconds(static_cast<int64_t>(patience_seconds_)));
+  const int late = ExitCodeFor(ErrorCode::kUnavailable);
+  if (code && *code != late) return *code;
+  if (!code) (void)Fail(code.error());
   const Status kept =
       KeepKernel(root_, kLate,
                  std::chrono::steady_clock::now() + kKernelReadingMax);
   if (!kept) {
     (void)Fail(kept.error());
-    return;
+    return late;
   }
   std::cerr << "streamctl: a restart starts this kernel again, without the boot"
                " loader; after that the rest is waited for\n";
+  return late;
 }
 
 std::optional<int> ClosureCommand::Restart() const {
@@ -177,6 +190,18 @@ Status ClosureCommand::Compare(ControlClient& client,
   auto trees = Trees();
   if (!trees) return trees.error();
   if (auto s = ShowBare(lock_ + ".d", *trees); !s) return s;
+  // What has not been read here may have to come from the server, which GRUB's
+  // reader could not tell from a slow disk.
+  if (bring_for_ms) {
+    std::vector<std::string> names;
+    for (const BootTree& tree : *trees) names.push_back(tree.local);
+    const auto now = std::chrono::steady_clock::now();
+    if (auto s = ReadFiles(
+            names, now + std::chrono::milliseconds(*bring_for_ms) + kGrace);
+        !s) {
+      return s;
+    }
+  }
   if (no_freeze_) return CompareOnce(client, *trees, bring_for_ms, false);
   for (const std::string& mount : MountsOf(*trees)) Sync(mount);
   const Status moving = CompareOnce(client, *trees, bring_for_ms, false);

@@ -41,8 +41,10 @@ class ClosureCommand {
                  std::optional<uint64_t> bring_for_ms) const;
   Result<std::vector<BootTree>> Trees() const;
 
-  // What did not come in time comes after a restart into the running kernel.
-  void KeepKernelInstead() const;
+  int BringHome(ControlClient& client) const;
+  // The same; what did not come in time comes after a restart into the running
+  // kernel.
+  int BringHomeOrKeepKernel(ControlClient& client) const;
 
   CLI::App* closure_;
   CLI::App* start_kept_;

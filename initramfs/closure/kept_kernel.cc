@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "blockmap/base/unique_fd.h"
+#include "initramfs/closure/read_files.h"
 
 namespace bootstream {
 namespace {
@@ -30,16 +31,6 @@ bool HasWord(const std::string& line, std::string_view wanted) {
     if (word == wanted) return true;
   }
   return false;
-}
-
-// Where a read waits for the server somebody else waits, and is left behind.
-Status ReadIntoMemory(const KernelFiles& files, Deadline deadline) {
-  auto done = RunForOutput({"cksum", files.kernel, files.initramfs}, deadline);
-  if (!done) return done.error();
-  if (done->exit_code != 0) {
-    return Error{ErrorCode::kUnavailable, done->last_line()};
-  }
-  return OkStatus();
 }
 
 Status Load(const KernelFiles& files) {
@@ -84,7 +75,9 @@ Status KeepKernel(const std::string& root, const std::string& word,
   auto files =
       FindKernel(root, running.release, FirstLine("/proc/cmdline"), word);
   if (!files) return files.error();
-  if (auto s = ReadIntoMemory(*files, deadline); !s) return s;
+  if (auto s = ReadFiles({files->kernel, files->initramfs}, deadline); !s) {
+    return s;
+  }
   return Load(*files);
 }
 

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -74,10 +75,10 @@ Result<pid_t> Start(const std::vector<std::string>& command, int output) {
   return child;
 }
 
-Result<int> WaitFor(pid_t child, const std::vector<std::string>& command) {
+Result<int> WaitFor(pid_t child, const std::string& name) {
   int how = 0;
   while (::waitpid(child, &how, 0) < 0) {
-    if (errno != EINTR) return ErrnoError(errno, "wait for " + command.front());
+    if (errno != EINTR) return ErrnoError(errno, "wait for " + name);
   }
   return WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
 }
@@ -88,6 +89,15 @@ int Left(const Deadline& deadline) {
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       *deadline - std::chrono::steady_clock::now());
   return static_cast<int>(std::clamp<int64_t>(left.count(), 0, 1 << 30));
+}
+
+// Killed; if it can end, it does so now.
+Error GiveUp(pid_t child, const std::string& name) {
+  ::kill(child, SIGKILL);
+  for (int i = 0; i < 100 && ::waitpid(child, nullptr, WNOHANG) == 0; ++i) {
+    ::poll(nullptr, 0, 10);
+  }
+  return Error{ErrorCode::kUnavailable, name + " does not come to an end"};
 }
 
 // To its end; what is too much is read and dropped.  nullopt: it is not there
@@ -113,7 +123,7 @@ Result<int> RunProgram(const std::vector<std::string>& command) {
   const WithoutInterrupts ours;
   const auto child = Start(command, -1);
   if (!child) return child.error();
-  return WaitFor(*child, command);
+  return WaitFor(*child, command.front());
 }
 
 Result<ProgramOutput> RunForOutput(const std::vector<std::string>& command,
@@ -127,18 +137,27 @@ Result<ProgramOutput> RunForOutput(const std::vector<std::string>& command,
   to.reset();
   if (!child) return child.error();
   auto output = ReadAll(from.get(), deadline);
-  if (!output) {
-    ::kill(*child, SIGKILL);
-    // If it can end, it does so now.
-    for (int i = 0; i < 100 && ::waitpid(*child, nullptr, WNOHANG) == 0; ++i) {
-      ::poll(nullptr, 0, 10);
-    }
-    return Error{ErrorCode::kUnavailable,
-                 command.front() + " does not come to an end"};
-  }
-  const auto code = WaitFor(*child, command);
+  if (!output) return GiveUp(*child, command.front());
+  const auto code = WaitFor(*child, command.front());
   if (!code) return code.error();
   return ProgramOutput{*code, std::move(*output)};
+}
+
+Result<int> RunInChild(const std::function<int()>& work, Deadline deadline) {
+  constexpr char kName[] = "a child of this process";
+  const pid_t child = ::fork();
+  if (child < 0) return ErrnoError(errno, "fork");
+  if (child == 0) ::_exit(work());
+  const UniqueFd handle(
+      static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  if (!handle) return ErrnoError(errno, "pidfd_open");
+  pollfd ended{handle.get(), POLLIN, 0};
+  for (int count = 0; count <= 0;) {
+    count = ::poll(&ended, 1, Left(deadline));
+    if (count == 0) return GiveUp(child, kName);
+    if (count < 0 && errno != EINTR) return ErrnoError(errno, "poll");
+  }
+  return WaitFor(child, kName);
 }
 
 std::string ProgramOutput::last_line() const {

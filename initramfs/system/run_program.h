@@ -2,6 +2,7 @@
 #define INITRAMFS_SYSTEM_RUN_PROGRAM_H_
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,6 +29,10 @@ using Deadline = std::optional<std::chrono::steady_clock::time_point>;
 // in the kernel for a disk may end later.
 Result<ProgramOutput> RunForOutput(const std::vector<std::string>& command,
                                    Deadline deadline = std::nullopt);
+
+// `work`'s exit code from a child of this process, which must have no other
+// threads.  kUnavailable as above.
+Result<int> RunInChild(const std::function<int()>& work, Deadline deadline);
 
 }  // namespace bootstream
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,6 +115,13 @@ class Lab:
             self.server.terminate()
             self.server.wait()
             self.server = None
+
+    @contextmanager
+    def without_server(self):
+        """It is away, and then there again."""
+        self.__exit__()
+        yield
+        self._serve()
 
     @property
     def boot_url(self):
