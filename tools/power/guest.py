@@ -81,11 +81,16 @@ class Load:
         self._block = 0
         self._said = {}
 
-    def script(self, rounds):
-        """For the next session."""
+    @staticmethod
+    def script(*lines):
+        """That does all of them, and says when it is done."""
+        return FUNCTIONS + "\n".join([*lines, "echo LOAD-DONE"]) + "\n"
+
+    def lines(self, rounds):
+        """Of a script, for the next session."""
         r = self._random
         self._session += 1
-        lines = ["streamctl backfill limit 4M", "streamctl backfill resume"]
+        lines = []
         for i in range(rounds):
             what = r.choice(("new", "new", "over", "over", "block", "block",
                              "gone", "read"))
@@ -108,8 +113,7 @@ class Load:
                 lines.append(f"gone {r.choice((30000, 1000000))}")
             else:
                 lines.append(f"cat {self._files.pop()[0]} >/dev/null")
-        lines.append("echo LOAD-DONE")
-        return FUNCTIONS + "\n".join(lines) + "\n"
+        return lines
 
     def heard(self, text):
         """Take up what the console has shown."""

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 from tools.migration import checks
@@ -18,7 +19,12 @@ CHUNK = checks.CHUNK
 GUESS = {"migrate": {"write": 2500, "flush": 150},
          "boot": {"write": 1200, "flush": 370},
          "stream": {"write": 700, "flush": 130},
-         "rollback": {"write": 1700, "flush": 100}}
+         "rollback": {"write": 1700, "flush": 100},
+         "return": {"write": 2500, "flush": 150},
+         "commit": {"write": 80, "flush": 30},
+         "settle": {"write": 6000, "flush": 200},
+         "detach": {"write": 400, "flush": 60},
+         "grow": {"write": 60, "flush": 30}}
 # Without what makes an emulator slow and has nothing to do with us.
 EMULATED = (" mitigations=off apparmor=0 audit=0 clocksource=tsc tsc=reliable"
             " systemd.show_status=error")
@@ -34,6 +40,11 @@ class Site:
 
     released.img  the source after release, nothing else done
     worked.img    a target that came from there and was worked with
+    parked.img    that one, rolled back
+    complete.img  that one, when all of the image is there
+    committed.img and the old system is given up
+    nearly.img    and hardly anything is left to settle
+    detached.img  and the driver has left
     ranges.json   writes and flushes of an uncut run of each phase
     """
 
@@ -54,13 +65,17 @@ class Site:
         self.listing = self._once("target.files", [
             TOOLS / "images/list-files", lab.target])
         ranges = self.work / "ranges.json"
-        self.measured = ranges.exists()
-        self.ranges = json.loads(ranges.read_text()) if self.measured \
-            else GUESS
+        self.measured = json.loads(ranges.read_text()) if ranges.exists() \
+            else {}
+
+    @property
+    def ranges(self):
+        return {**GUESS, **self.measured}
 
     def measure(self, ranges):
-        (self.work / "ranges.json").write_text(json.dumps(ranges) + "\n")
-        self.ranges, self.measured = ranges, True
+        self.measured.update(ranges)
+        (self.work / "ranges.json").write_text(json.dumps(self.measured) +
+                                               "\n")
 
     def close(self):
         self.server.close()
@@ -76,6 +91,88 @@ class Site:
         disk = self.copy(self.released, name)
         self.migrate(disk)
         return disk
+
+    def parked(self):
+        return self._made("parked", self._a_target, self.rollback)
+
+    def state(self, name):
+        """Of a disk whose target leaves its driver behind; the file."""
+        steps = {"complete": (self._a_target, self._complete),
+                 "committed": (lambda: self.state("complete"), self._commit),
+                 "nearly": (lambda: self.state("committed"),
+                            self._settle_nearly),
+                 "detached": (lambda: self.state("committed"),
+                              self.settle_and_leave)}
+        return self._made(name, *steps[name])
+
+    def _made(self, name, before, step):
+        file = self.work / f"{name}.img"
+        if not file.exists():
+            self.say(f"a disk: {name}")
+            fresh = self.copy(before(), f"{name}.new")
+            step(fresh)
+            fresh.rename(file)
+        return file
+
+    def _a_target(self):
+        return self.worked if self.worked.exists() else \
+            self._made("armed", lambda: self.released, self.migrate)
+
+    def _complete(self, disk):
+        with checks.streamed(self.lab, disk) as (_, ask):
+            ask({"command": "wait", "for": "complete"})
+
+    def _commit(self, disk):
+        with checks.streamed(self.lab, disk, "--backfill-paused") as (_, ask):
+            ask({"command": "commit"})
+
+    def _settle_nearly(self, disk):
+        """Held when less than a hundredth is left."""
+        with checks.streamed(self.lab, disk, "--backfill-paused") as (_, ask):
+            def left():
+                settle = ask({"command": "status"})["settle"]
+                return 1 - settle["settled"] / settle["chunks"]
+            ask({"command": "backfill", "action": "limit",
+                 "bytes_per_second": 64 << 20})
+            ask({"command": "backfill", "action": "resume"})
+            while left() > 0.01:
+                time.sleep(0.02)
+            ask({"command": "backfill", "action": "pause"})
+            if left() == 0:
+                raise Wrong("settled before it could be held")
+
+    def settle_and_leave(self, disk, load=None):
+        """The driver goes on to its end, on the host.  What the raw disk has
+        then is what the driver has shown."""
+        shown = self.work / "shown.img"
+        try:
+            with checks.streamed(self.lab, disk, "--backfill-paused") as \
+                    (uri, ask):
+                wrong = checks.differences(
+                    self._copy_device(uri, shown), self.lab.target,
+                    ask({"command": "dirty"})["extents"])
+                if wrong:
+                    raise Wrong(f"{len(wrong)} blocks differ from the image "
+                                "though they are not dirty, the first is "
+                                f"{wrong[0]}")
+                ask({"command": "backfill", "action": "resume"})
+                ask({"command": "wait", "for": "settled"})
+            if self.is_streamed(disk):
+                self.lab.run(self.lab.program("streamd"), "leave", "--disk",
+                             disk, "--pubkey", self.lab.pubkey)
+            self.lab.run("cmp", f"--bytes={shown.stat().st_size}", shown, disk)
+        finally:
+            remove(shown)
+        self.check_left(disk, load)
+
+    def _copy_device(self, uri, file):
+        self.lab.run("nbdcopy", uri, file)
+        return file
+
+    def is_streamed(self, disk):
+        return json.loads(self.lab.run(
+            self.lab.program("streamd"), "scan", "--disk", disk,
+            output=True))["found"]
 
     def _make_released(self):
         if self.released.exists():
@@ -110,6 +207,10 @@ class Site:
 
     def rollback(self, disk):
         self.bootagent("rollback", disk, "--yes")
+
+    def bring_back(self, disk):
+        self.bootagent("return", disk, "--yes", "--server",
+                       f"http://127.0.0.1:{self.lab.port}")
 
     def status(self, disk):
         return checks.agent_status(self.lab, disk)
@@ -169,11 +270,12 @@ class Site:
              "initrd.img")
         (self.work / "cmdline").write_text(cmdline.split(" console=")[0])
 
-    def partition(self, name):
-        """First byte and size of a partition of the target image."""
+    def partition(self, name, disk=None):
+        """First byte and size of a partition of the target image, or of a disk
+        that the driver has left."""
         fields = self.lab.run(
             "partx", "--noheadings", "--raw", "--output", "NAME,START,SECTORS",
-            self.lab.target, output=True).split()
+            disk or self.lab.target, output=True).split()
         at = fields.index(name)
         return int(fields[at + 1]) * 512, int(fields[at + 2]) * 512
 
@@ -201,10 +303,27 @@ class Site:
             for name in ("boot", "root"):
                 self._check_file_system(copy, name, load)
 
-    def _check_file_system(self, image, name, load):
+    def check_left(self, disk, load=None):
+        """Nothing is left of the driver, and what was synced is there."""
+        if self.is_streamed(disk):
+            raise Wrong("the driver has not left")
+        for name in ("boot", "root"):
+            self._check_file_system(disk, name, load,
+                                    self.partition(name, disk))
+
+    def check_grown(self, disk):
+        """The whole disk is the target's."""
+        verified = self.lab.run("sgdisk", "-v", disk, output=True)
+        if "No problems found" not in verified:
+            raise Wrong(f"sgdisk: {verified}")
+        first, size = self.partition("root", disk)
+        if first + size < 0.99 * os.stat(disk).st_size:
+            raise Wrong(f"the root partition ends at {first + size}")
+
+    def _check_file_system(self, image, name, load, place=None):
         # e2fsck replays no journal at an offset.
         part = self.work / "part.img"
-        first, size = self.partition(name)
+        first, size = place or self.partition(name)
         self.lab.run("dd", f"if={image}", f"of={part}", "bs=1M",
                      f"skip={first}B", f"count={size}B", "conv=sparse")
         try:

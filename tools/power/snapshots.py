@@ -54,6 +54,20 @@ class Snapshots:
         return {**boot, "extra": boot["extra"] + [
             "-incoming", f"exec:cat {work / name}.ram"]}
 
+    def shell(self, base, boot, disk):
+        """`disk` is what `base`, of the target, has become when it has come up
+        and somebody has logged in; how to go on with that."""
+        name = f"shell-{base.stem}"
+        if name not in self.known:
+            self.site.say(f"snapshot: {name}")
+            fresh = self.site.copy(base, "snapshot.img")
+            with powered(self.site.program, fresh, self.site.work, "snapshot",
+                         **boot) as (machine, cache):
+                machine.console.login(timeout=TIMEOUT)
+                self.take(name, base, machine, cache)
+            remove(*self.site.work.glob("snapshot.*"))
+        return self.resume(name, boot, disk)
+
     def last_before(self, names, kind, number):
         """The latest of `names`, which are in order, that a cut at write or
         flush `number` comes after; None if there is none."""
@@ -89,17 +103,19 @@ def apply_delta(file, disk):
 STARTS = (("start-0", None), ("start-1", 0.35), ("start-2", 0.7))
 
 
-def make_all(site, snapshots):
-    """One start of the agent for each of its orders, one of the target."""
+def make_all(site, snapshots, phases):
+    """One start of the agent for each of its orders, one of the target; as the
+    phases have use for them."""
     for order, base in (("migrate", site.released), ("rollback", site.worked)):
-        if order not in snapshots.known and base.exists():
+        if order in phases and order not in snapshots.known and \
+                base.exists():
             site.say(f"snapshot: the agent, about to {order}")
             disk = site.copy(base, "snapshot.img")
             with powered(site.program, disk, site.work, "snapshot",
                          **site.agent(order)) as (machine, cache):
                 see(machine, f"bootagent: {order}: begins")
                 snapshots.take(order, base, machine, cache)
-    if "shell" not in snapshots.known:
+    if "shell" not in snapshots.known and {"boot", "stream"} & set(phases):
         make_target(site, snapshots)
     remove(*site.work.glob("snapshot.*"))
 

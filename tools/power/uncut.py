@@ -2,15 +2,47 @@
 
 import random
 
-from .cases import LOGIN, TIMEOUT, Stream
+from .case import LOGIN, TIMEOUT
 from .disk import powered, runs_until
+from .going import Stream
 from .guest import Load, victims
+from .leaving import Commit, Detach, Grow, Settle
 from .site import BAD, Wrong, remove
 
+LEAVING = (Commit, Settle, Detach, Grow)
 
-def measure(site):
-    """Leaves `site` with ranges and with a target that was worked with."""
-    Uncut(site).run()
+
+def measure(site, phases):
+    """Leaves `site` with ranges of them and with a target that was worked
+    with."""
+    leaving = {case.phase for case in LEAVING}
+    if "migrate" not in site.measured and set(phases) - leaving:
+        Uncut(site).run()
+    for case in LEAVING:
+        if case.phase in phases and case.phase not in site.measured:
+            measure_leaving(site, case)
+
+
+def measure_leaving(site, case):
+    site.say(f"an uncut run of {case.phase}")
+    disk = site.work / "uncut.img"
+    load = Load(random.Random("uncut"), victims(site.listing))
+    text = load.script(*case(site, 0, 0, 0).lines(load))
+    boot = site.snapshots.shell(site.state(case.base), site.target(), disk)
+    with powered(site.program, disk, site.work, "uncut", **boot) as \
+            (machine, cache):
+        site.server.files["script"] = text
+        url = site.server.guest_url("script")
+        cache.tell("mark")
+        machine.console.send(f"wget -qO /run/script {url} && "
+                             "sh /run/script\n")
+        if not runs_until(machine, r"^LOAD-DONE", TIMEOUT, BAD):
+            raise Wrong(f"uncut {case.phase}: the machine went off")
+        counts = cache.tell("counts")
+    site.measure({case.phase: {"write": counts["writes"],
+                               "flush": counts["flushes"]}})
+    site.say(f"writes and flushes: {site.ranges[case.phase]}")
+    remove(disk)
 
 
 class Uncut:
@@ -29,6 +61,7 @@ class Uncut:
         self.phase("rollback", site.agent("rollback"),
                    "bootagent: rollback: done")
         site.check_source(self.disk)
+        self.phase("return", site.agent("return"), "bootagent: return: done")
         remove(self.disk)
         site.say(f"writes and flushes: {self.ranges}")
         site.measure(self.ranges)
@@ -53,7 +86,9 @@ class Uncut:
         console.send("\n")
         console.login(timeout=TIMEOUT)
         load = Load(random.Random("uncut"), victims(site.listing))
-        site.server.files["script"] = load.script(Stream.rounds)
+        site.server.files["script"] = load.script(
+            "streamctl backfill limit 4M", "streamctl backfill resume",
+            *load.lines(Stream.rounds))
         url = site.server.guest_url("script")
         disk.tell("mark")
         console.run(f"wget -qO /run/script {url} && sh /run/script", TIMEOUT)

@@ -20,10 +20,11 @@ from . import report
 
 DESCRIPTION = """
 A virtual machine's disk has a volatile cache (tests/support/serve_volatile).
-Its power is cut at a write or a flush drawn by the seed, in each of four
-phases: the agent migrates; the target starts; the target works while the rest
-of the image comes in; the way back.  What was not flushed is kept, dropped or
-torn.  The machine starts again, some of the time into the next cut.  Then:
+Its power is cut at a write or a flush drawn by the seed, in each phase: the
+agent migrates; the target starts; the target works while the rest of the image
+comes in; the way back, and back again (return); commit; everything settles; the
+driver leaves (detach); the system grows.  What was not flushed is kept, dropped
+or torn.  The machine starts again, some of the time into the next cut.  Then:
 login, every file that was durable, the file systems, every block that nobody
 wrote, and, back, every chunk of the source.  A failure leaves the disk before
 recovery and the console in the folder that it names."""
@@ -147,9 +148,8 @@ def main():
             soak = Soak(site, options)
             # Not worth its time for a few.
             if options.count > 8:
-                if not site.measured:
-                    measure(site)
-                make_all(site, site.snapshots)
+                measure(site, soak.phases)
+                make_all(site, site.snapshots, soak.phases)
             soak.run()
             site.close()
     except FAILURES as error:
