@@ -188,6 +188,8 @@ Task<bool> StreamEngine::EvictOne() {
   }
   if (!victim) co_return false;
   evict_cursor_ = ImageChunk{victim->value + 1};
+  const Status reopened = co_await ReopenPhase(*victim);
+  if (!reopened) co_return false;
   store_.SetChunk(*victim, ChunkState{});
   ++statistics_.evicted_chunks;
   co_return (co_await store_.Commit()).has_value();
