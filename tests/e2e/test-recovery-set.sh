@@ -139,4 +139,20 @@ undo_mounts
 while kill -TERM "$streamd_pid" 2>/dev/null; do sleep 0.1; done
 wait "$streamd_pid" || die "streamd ended with $?: $(cat "$work/streamd.log")"
 streamd_pid=
+
+# A driver that is started again by its keeper goes on keeping it.
+start_streamd socket --keep --backfill-paused --read-ahead 0 --no-prefetch
+qemu-io -f raw -c 'read 60M 2M' "nbd+unix:///?socket=$work/nbd" >"$work/read" ||
+  die "read: $(cat "$work/read")"
+: >"$work/nothing"
+control recovery-set --list "$work/nothing" || die "recovery-set"
+kept=$(set_of chunks)
+[ "$kept" -ge 10 ] || die "only $kept chunks"
+kill -KILL "$(control status --json | jq .pid)"
+until [ "$(control status --json 2>/dev/null | jq .restarts)" = 1 ]; do
+  kill -0 "$streamd_pid" || die "streamd: $(cat "$work/streamd.log")"
+  sleep 0.05
+done
+[ "$(set_of chunks)" = "$kept" ] || die "forgotten: $(set_of chunks), not $kept"
+stop_streamd
 echo passed
