@@ -15,7 +15,7 @@
 #include "initramfs/closure/frozen.h"
 #include "initramfs/closure/grub_reader.h"
 #include "initramfs/closure/kept_kernel.h"
-#include "initramfs/closure/read_files.h"
+#include "initramfs/system/read_files.h"
 
 namespace bootstream {
 namespace {
@@ -196,11 +196,9 @@ Status ClosureCommand::Compare(ControlClient& client,
     std::vector<std::string> names;
     for (const BootTree& tree : *trees) names.push_back(tree.local);
     const auto now = std::chrono::steady_clock::now();
-    if (auto s = ReadFiles(
-            names, now + std::chrono::milliseconds(*bring_for_ms) + kGrace);
-        !s) {
-      return s;
-    }
+    const Status read = ReadFiles(
+        "/", names, now + std::chrono::milliseconds(*bring_for_ms) + kGrace);
+    if (!read) return read;
   }
   if (no_freeze_) return CompareOnce(client, *trees, bring_for_ms, false);
   for (const std::string& mount : MountsOf(*trees)) Sync(mount);

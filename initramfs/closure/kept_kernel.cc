@@ -13,7 +13,7 @@
 #include <string_view>
 
 #include "blockmap/base/unique_fd.h"
-#include "initramfs/closure/read_files.h"
+#include "initramfs/system/read_files.h"
 
 namespace bootstream {
 namespace {
@@ -75,9 +75,9 @@ Status KeepKernel(const std::string& root, const std::string& word,
   auto files =
       FindKernel(root, running.release, FirstLine("/proc/cmdline"), word);
   if (!files) return files.error();
-  if (auto s = ReadFiles({files->kernel, files->initramfs}, deadline); !s) {
-    return s;
-  }
+  const Status read =
+      ReadFiles("/", {files->kernel, files->initramfs}, deadline);
+  if (!read) return read;
   return Load(*files);
 }
 

@@ -9,7 +9,7 @@ namespace bootstream {
 bool StreamEngine::IsHomeToStay(ImageChunk chunk, uint64_t blocks) const {
   const ChunkState state = store_.map().Get(chunk);
   return state.location == Location::At(HomeOf(chunk)) &&
-         (blocks & ~state.valid) == 0 && !MayEvict(chunk, state);
+         (blocks & ~state.valid) == 0 && !IsExpendable(chunk, state);
 }
 
 Task<Status> StreamEngine::BringHome(ImageChunk chunk) {
@@ -27,7 +27,7 @@ Task<Status> StreamEngine::BringHome(ImageChunk chunk) {
       state = store_.map().Get(chunk);
     }
     // What the boot loader reads is the truth from now on, and is kept.
-    if (MayEvict(chunk, state)) {
+    if (IsExpendable(chunk, state)) {
       state.dirty = grid_.full_mask(chunk.value);
       store_.SetChunk(chunk, state);
       CommitSoon();

@@ -130,6 +130,7 @@ Task<void> ControlServer::Talk(int client) {
     (void)co_await loop_.SendAll(client, BytesOf(no));
     co_return;
   }
+  ControlConnection connection;
   std::string pending;
   std::array<std::byte, 4096> buffer{};
   for (;;) {
@@ -141,7 +142,7 @@ Task<void> ControlServer::Talk(int client) {
          end = pending.find('\n')) {
       const std::string line = pending.substr(0, end);
       pending.erase(0, end + 1);
-      const nlohmann::json answer = co_await Answer(line);
+      const nlohmann::json answer = co_await Answer(line, connection);
       const std::string reply = JsonLine(answer);
       auto s = co_await loop_.SendAll(client, BytesOf(reply));
       if (!s) co_return;
@@ -150,7 +151,8 @@ Task<void> ControlServer::Talk(int client) {
   }
 }
 
-Task<nlohmann::json> ControlServer::Answer(std::string line) {
+Task<nlohmann::json> ControlServer::Answer(std::string line,
+                                           ControlConnection& connection) {
   if (NestsTooDeep(line)) co_return ControlError("nested too deep");
   nlohmann::json request = nlohmann::json::parse(line, nullptr, false);
   if (!request.is_object() || !request.contains("command") ||
@@ -158,7 +160,7 @@ Task<nlohmann::json> ControlServer::Answer(std::string line) {
     co_return ControlError(
         "a request is a JSON object with a string \"command\"");
   }
-  nlohmann::json reply = co_await handler_(std::move(request));
+  nlohmann::json reply = co_await handler_(std::move(request), connection);
   if (!reply.contains("ok")) reply["ok"] = true;
   co_return reply;
 }

@@ -12,13 +12,21 @@
 
 namespace bootstream {
 
+// One client, while it is connected.
+struct ControlConnection {
+  // Ends with the connection, if the handler does not end it before.
+  std::shared_ptr<void> held;
+};
+
 // Answers JSON lines on a Unix socket (control.md), to root and to the user
 // that it runs as; whoever else can connect is told so, and not listened to.
 // Thread of the loop.
 class ControlServer {
  public:
-  // Gets a request object, gives the reply object, whenever it is ready.
-  using Handler = std::function<Task<nlohmann::json>(nlohmann::json)>;
+  // Gets a request object, gives the reply object, whenever it is ready.  The
+  // connection outlives that.
+  using Handler =
+      std::function<Task<nlohmann::json>(nlohmann::json, ControlConnection&)>;
 
   // Bind `path` (an old socket there is replaced) with mode 0600 and listen.
   static Result<UniqueFd> Listen(const std::string& path);
@@ -36,7 +44,7 @@ class ControlServer {
   Task<void> AcceptLoop();
   Task<void> ServeClient(UniqueFd client);
   Task<void> Talk(int client);
-  Task<nlohmann::json> Answer(std::string line);
+  Task<nlohmann::json> Answer(std::string line, ControlConnection& connection);
   void EndIfIdle();
 
   IoLoop& loop_;

@@ -345,6 +345,7 @@ Task<Result<std::string>> StreamDriver::Start(bool resumed) {
     MakeParentDirectory(options_.socket);
     MakeParentDirectory(options_.control);
   }
+  TakeKeptRecoverySet();
   identity_.kept = kept_.has_keeper();
   identity_.restarts = kept_.restarts();
   if (auto s = ChooseFrontend(); !s) co_return s.error();
@@ -407,7 +408,9 @@ Status StreamDriver::StartControl() {
   }
   control_ = ControlServer::Serve(
       loop_, std::move(listener),
-      [this](json request) { return Handle(std::move(request)); });
+      [this](json request, ControlConnection& connection) {
+        return Handle(std::move(request), connection);
+      });
   return OkStatus();
 }
 
@@ -447,6 +450,7 @@ Task<Status> StreamDriver::Stop() {
   // Whoever waits for the network is told that there will be no answer.
   final_source_ = source_->statistics();
   source_.reset();
+  co_await recovering_.Ended();
   Status status = co_await engine_->Drain();
   if (status && settled() && !left_ && !options_.read_only)
     status = co_await Leave();

@@ -115,7 +115,8 @@ class StreamDriver {
   Result<std::unique_ptr<SideDevice>> MakeSideDevice(BlockService& service,
                                                      std::string purpose);
   Status MakeSideDevices();
-  Task<nlohmann::json> Handle(nlohmann::json request);
+  Task<nlohmann::json> Handle(nlohmann::json request,
+                              ControlConnection& connection);
   nlohmann::json Trace() const;
   nlohmann::json StartCheck(const nlohmann::json& request);
   nlohmann::json SteerBackfill(const nlohmann::json& request);
@@ -131,6 +132,12 @@ class StreamDriver {
   Task<nlohmann::json> SteerBootView(const nlohmann::json& request);
   Task<nlohmann::json> AttachBootView(const nlohmann::json& request);
   Task<nlohmann::json> ReportHealthy();
+  nlohmann::json SteerRecoverySet(const nlohmann::json& request,
+                                  ControlConnection& connection);
+  std::shared_ptr<void> OpenRecoverySet();
+  void RecoverySetIsRead();
+  Task<void> BringRecoverySet();
+  void TakeKeptRecoverySet();
   nlohmann::json Report(const SpaceFacts& space) const;
   void EverySecond();
   void WarnOfDates();
@@ -167,6 +174,7 @@ class StreamDriver {
   bool committing_ = false;
   bool wishing_ = false;  // a rollback
   UnderWay deciding_;     // the policy when full
+  UnderWay recovering_;   // chunks of the recovery set come back
   SpaceWarnings space_warnings_{
       [this](const std::string& sentence) { SayOfSpace(sentence); }};
 };

@@ -16,7 +16,7 @@ constexpr auto kLookWhetherGivenUp = std::chrono::milliseconds(10);
 
 }  // namespace
 
-Task<json> StreamDriver::Handle(json request) {
+Task<json> StreamDriver::Handle(json request, ControlConnection& connection) {
   const std::string command = request["command"];
   if (command == "status") co_return Report(Space());
   if (command == "dirty") {
@@ -30,6 +30,9 @@ Task<json> StreamDriver::Handle(json request) {
   if (command == "healthy") co_return co_await ReportHealthy();
   if (command == "source") co_return co_await SteerSource(request);
   if (command == "boot-view") co_return co_await SteerBootView(request);
+  if (command == "recovery-set") {
+    co_return SteerRecoverySet(request, connection);
+  }
   if (command == "wait") {
     const json what = request.value("for", json());
     std::string state;

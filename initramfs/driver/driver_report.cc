@@ -22,6 +22,7 @@ json StreamDriver::Report(const SpaceFacts& space) const {
   if (left_) report["phase"] = "detached";
   const std::string& attached = source_device_->path();
   report["source_device"] = attached.empty() ? json() : json(attached);
+  report["recovery_set"] = RecoverySetReport(*engine_);
   report["space"] = SpaceReport(space, *engine_);
   return report;
 }

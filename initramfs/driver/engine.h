@@ -9,6 +9,7 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "blockmap/base/block_device.h"
@@ -21,6 +22,7 @@
 #include "initramfs/driver/engine_statistics.h"
 #include "initramfs/driver/first_reads.h"
 #include "initramfs/driver/read_ahead.h"
+#include "initramfs/driver/recovery_set.h"
 #include "initramfs/driver/room_queue.h"
 
 namespace bootstream {
@@ -79,8 +81,22 @@ class StreamEngine final : public BlockService {
   void TurnGuessesOff(bool off) { guesses_off_ = off; }
   // Whether some block of `chunk` is neither on the disk nor known to be zero.
   bool IsMissing(ImageChunk chunk) const;
-  // Whether it may make room for others: clean, and not kept.
+  // Whether some session may give it up for room: it is clean, and neither in
+  // the boot set nor pinned.
+  bool IsExpendable(ImageChunk chunk, const ChunkState& state) const;
+  // Whether this one may: it is not in the recovery set either.
   bool MayEvict(ImageChunk chunk, const ChunkState& state) const;
+
+  // Chunks that are read, or have been read since the start, join the recovery
+  // set until CloseRecoverySet.  At most half of what is free or can be evicted
+  // now does.
+  void OpenRecoverySet();
+  void CloseRecoverySet() { recovery_set_.Close(); }
+  // False: everything is on the disk, and has room there whatever is written.
+  bool NeedsRecoverySet() const;
+  // As an earlier driver has left it.
+  void RestoreRecoverySet(RecoverySet set) { recovery_set_ = std::move(set); }
+  const RecoverySet& recovery_set() const { return recovery_set_; }
   // A boot-set chunk at home is the truth even if firmware or a boot loader
   // wrote to it before we ran: if it does not match the manifest any more, its
   // blocks are dirty from now on.
@@ -172,6 +188,7 @@ class StreamEngine final : public BlockService {
   // read_path.cc
   void NoteRead(uint64_t offset, uint64_t size);
   void FetchAhead(uint64_t offset, uint64_t size);
+  void KeepRead(uint64_t first, uint64_t last);  // recovery.cc
   Task<Status> ReadPieces(uint64_t offset, std::span<std::byte> out);
   Task<Status> ReadPiece(Piece piece, std::span<std::byte> out);
   Task<Status> ReadLocal(Piece piece, const ChunkState& state,
@@ -258,6 +275,7 @@ class StreamEngine final : public BlockService {
   bool guesses_off_ = false;
   bool going_home_ = false;
   FirstReads first_reads_;
+  RecoverySet recovery_set_;
   ImageChunk evict_cursor_;
   AsyncSharedMutex table_mutex_;   // writes to the first sectors
   AsyncSharedMutex source_mutex_;  // shared: a chunk of it is being relocated

@@ -166,13 +166,18 @@ bool StreamEngine::HasRoom() const {
          KeptForTheWayBack(store_.superblock());
 }
 
-bool StreamEngine::MayEvict(ImageChunk chunk, const ChunkState& state) const {
+bool StreamEngine::IsExpendable(ImageChunk chunk,
+                                const ChunkState& state) const {
   const bool kept = manifest_->InBootSet(chunk) || manifest_->IsPinned(chunk);
   return !kept && state.location.on_disk() && state.dirty == 0 &&
          !manifest_->IsZero(chunk);
 }
 
-// A clean chunk that is not kept, next in turn; its place is free when this
+bool StreamEngine::MayEvict(ImageChunk chunk, const ChunkState& state) const {
+  return IsExpendable(chunk, state) && !recovery_set_.Contains(chunk);
+}
+
+// A chunk that may make room, next in turn; its place is free when this
 // returns true.
 Task<bool> StreamEngine::EvictOne() {
   std::optional<ImageChunk> victim;
@@ -188,6 +193,8 @@ Task<bool> StreamEngine::EvictOne() {
   }
   if (!victim) co_return false;
   evict_cursor_ = ImageChunk{victim->value + 1};
+  const Status reopened = co_await ReopenPhase(*victim);
+  if (!reopened) co_return false;
   store_.SetChunk(*victim, ChunkState{});
   ++statistics_.evicted_chunks;
   co_return (co_await store_.Commit()).has_value();

@@ -17,6 +17,7 @@ void StreamEngine::NoteRead(uint64_t offset, uint64_t size) {
   if (size == 0) return;
   const uint64_t first = offset / grid_.chunk_bytes;
   const uint64_t last = (offset + size - 1) / grid_.chunk_bytes;
+  if (recovery_set_.is_open()) KeepRead(first, last);
   if (first_reads_.Knows(first, last)) return;
   first_reads_.Add(first, last, executor_.Now());
 }

@@ -161,6 +161,26 @@ void ForEachDirtyExtent(const StreamEngine& engine, Visit visit) {
 
 }  // namespace
 
+json RecoverySetReport(const StreamEngine& engine) {
+  const RecoverySet& set = engine.recovery_set();
+  uint64_t missing = 0;
+  for (const ImageChunk chunk : set.Sorted()) {
+    missing += engine.IsMissing(chunk);
+  }
+  std::string sentence;
+  if (!set.is_whole()) {
+    sentence =
+        "what the network needs to come back is more than may be kept (" +
+        std::to_string(set.chunks_max()) +
+        " chunks: half of the room that there was for it); the rest "
+        "comes from the server when it is read";
+  }
+  return {{"chunks", set.count()},
+          {"missing", missing},
+          {"at_most", set.chunks_max()},
+          {"sentence", sentence}};
+}
+
 json DirtyExtents(const StreamEngine& engine) {
   json extents = json::array();
   ForEachDirtyExtent(engine, [&](uint64_t offset, uint64_t size) {

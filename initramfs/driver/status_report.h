@@ -27,6 +27,9 @@ nlohmann::json StatusReport(const DriverIdentity& identity,
                             const Backfill& backfill, const Settler& settler,
                             const BootHealth* health);
 
+// What is not given up for room, so that the network can come back.
+nlohmann::json RecoverySetReport(const StreamEngine& engine);
+
 // [[offset, size], ...]: bytes of the image that may differ from it.
 nlohmann::json DirtyExtents(const StreamEngine& engine);
 

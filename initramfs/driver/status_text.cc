@@ -32,6 +32,11 @@ void PrintSpace(const json& space) {
               space.at("sentence").get<std::string>().c_str());
 }
 
+void PrintRecoverySet(const json& set) {
+  const std::string sentence = set.value("sentence", "");
+  if (!sentence.empty()) std::printf("recovery   %s\n", sentence.c_str());
+}
+
 }  // namespace
 
 void PrintStatus(const json& status, Rate& rate) {
@@ -79,6 +84,7 @@ void PrintStatus(const json& status, Rate& rate) {
         status.at("engine").at("io_errors").get<double>());
   }
   PrintSpace(status.at("space"));
+  PrintRecoverySet(status.value("recovery_set", json::object()));
   PrintSettling(status.at("settle"), rate);
   const json attached = status.value("source_device", json());
   if (attached.is_string()) {

@@ -14,6 +14,7 @@
 #include "initramfs/driver/decisions.h"
 #include "initramfs/driver/status_text.h"
 #include "initramfs/grow/grow_command.h"
+#include "initramfs/recovery/recovery_command.h"
 #include "initramfs/source/source_command.h"
 
 namespace bootstream {
@@ -307,6 +308,7 @@ int Main(int argc, char** argv) {
   SourceCommand source(app);
   ClosureCommand closure(app);
   const GrowCommand grow(app);
+  const RecoveryCommand recovery(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -326,6 +328,7 @@ int Main(int argc, char** argv) {
   }
   if (const auto code = source.Run(*client)) return *code;
   if (const auto code = closure.Run(*client)) return *code;
+  if (const auto code = recovery.Run(*client)) return *code;
   if (*status) return Status(*client, options);
   if (*wait) return Wait(*client, options);
   if (*dirty) return PrintDirty(*client);

@@ -24,8 +24,10 @@ endforeach()
 install(PROGRAMS initramfs/hooks/post-update
   DESTINATION /etc/initramfs/post-update.d RENAME bootstream)
 install(PROGRAMS initramfs/anchor-exists initramfs/report-health
+    initramfs/recovery/recovery-set
   DESTINATION lib/bootstream)
 install(DIRECTORY DESTINATION /etc/bootstream/health.d)
+install(DIRECTORY DESTINATION /etc/bootstream/recovery.d)
 install(FILES initramfs/bootstream.conf DESTINATION /etc/bootstream)
 install(FILES initramfs/udev/59-bootstream.rules
   DESTINATION lib/udev/rules.d)

@@ -43,7 +43,8 @@ sockaddr_un AddressOf(const std::string& path) {
 }
 
 // As the driver's: looks into the request, copies parts of it, talks of it.
-Task<nlohmann::json> Handle(nlohmann::json request) {
+Task<nlohmann::json> Handle(nlohmann::json request,
+                            ControlConnection& /*connection*/) {
   const std::string command = request["command"];
   if (command == "wait" && request.value("for", nlohmann::json()) == "x") {
     co_return nlohmann::json::object();

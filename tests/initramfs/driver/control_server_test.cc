@@ -64,8 +64,9 @@ class ControlServerTest : public testing::Test {
     auto listener = ControlServer::Listen(path_);
     if (!listener) ::_exit(1);
     const auto server = ControlServer::Serve(
-        **loop, std::move(*listener),
-        [](json request) { return Answer(std::move(request)); });
+        **loop, std::move(*listener), [](json request, ControlConnection&) {
+          return Answer(std::move(request));
+        });
     if (::write(ready, "", 1) != 1) ::_exit(1);
     (*loop)->Run();
     ::_exit(0);

@@ -2,6 +2,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <thread>
@@ -61,12 +63,14 @@ class ControlTest : public testing::Test {
   std::string folder_;
 };
 
-Task<json> Copying(json request) {
+Task<json> Copying(json request, ControlConnection&) {
   const json action = request.value("action", json());
   co_return json{{"action", action}};
 }
 
-Task<json> NoUtf8(json) { co_return json{{"failure", "range '\xff\xfe'"}}; }
+Task<json> NoUtf8(json, ControlConnection&) {
+  co_return json{{"failure", "range '\xff\xfe'"}};
+}
 
 TEST_F(ControlTest, NestingHasABound) {
   const size_t deep = 30000;
@@ -92,6 +96,39 @@ TEST_F(ControlTest, WordsThatAreNoUtf8AreAnswered) {
   const json answer = AnswerTo(R"({"command":"status"})", &NoUtf8);
   ASSERT_TRUE(answer.is_object());
   EXPECT_TRUE(answer["ok"]);
+}
+
+// Whoever ends without a word leaves nothing behind.
+TEST_F(ControlTest, WhatAConnectionHoldsEndsWithIt) {
+  auto loop = std::move(IoLoop::Create(16).value());
+  auto listener = ControlServer::Listen(path());
+  ASSERT_TRUE(listener.has_value());
+  std::atomic<bool> held = false;
+  Event over;
+  const auto server = ControlServer::Serve(
+      *loop, std::move(*listener),
+      [&](json request, ControlConnection& connection) {
+        held = true;
+        connection.held = {&held, [&](std::atomic<bool>* flag) {
+                             *flag = false;
+                             over.Set();
+                           }};
+        return Copying(std::move(request), connection);
+      });
+  bool held_at_answer = false;
+  std::thread client([&] {
+    auto connected = ControlClient::Connect(path());
+    ASSERT_TRUE(connected.has_value());
+    EXPECT_TRUE(connected->Ask({{"command", "x"}}).has_value());
+    held_at_answer = held;
+  });
+  loop->PostAfter(std::chrono::seconds(5), [&] {
+    if (!over.is_set()) over.Set();
+  });
+  EXPECT_TRUE(loop->RunUntilDone(StopAfter(over, *server)).has_value());
+  client.join();
+  EXPECT_TRUE(held_at_answer);
+  EXPECT_FALSE(held);
 }
 
 class ControlReplyTest : public ControlTest,

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "initramfs/driver/engine.h"
 #include "tests/support/engine_rig.h"
@@ -95,6 +97,33 @@ TEST(EngineRulesTest, BootSetAndPinnedChunksAreNeverEvicted) {
   for (const uint64_t chunk : {0, 4, 5}) {
     EXPECT_FALSE(rig.engine().IsMissing(ImageChunk{chunk})) << chunk;
   }
+}
+
+// All that the image has is there, and what is zero in it has no place.
+std::unique_ptr<EngineRig> CompleteAndFull() {
+  for (uint64_t size = 24; size < 60; ++size) {
+    auto rig =
+        std::make_unique<EngineRig>(std::vector<DiskExtent>{{64, size}});
+    rig->Read(0, EngineRig::kImageChunks * kChunk);
+    if (rig->engine().statistics().evicted_chunks == 0) return rig;
+  }
+  return nullptr;
+}
+
+// Or the next start would do without a network, and wait for it for ever.
+TEST(EngineRulesTest, CompleteImageThatLosesAChunkIsNotCompleteAnyMore) {
+  const auto rig = CompleteAndFull();
+  ASSERT_NE(rig, nullptr);
+  const auto complete = [](Superblock& block) {
+    block.phase = Phase::kComplete;
+  };
+  ASSERT_TRUE(RunInline(rig->store().UpdateSuperblock(complete)));
+  for (const uint64_t zero : {8, 9, 10, 11}) {
+    rig->Write(zero * kChunk, 4096, std::byte{1});
+  }
+  ASSERT_GT(rig->engine().statistics().evicted_chunks, 0U);
+  rig->Restart();
+  EXPECT_EQ(rig->store().superblock().phase, Phase::kStreaming);
 }
 
 }  // namespace
