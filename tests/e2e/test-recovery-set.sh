@@ -19,8 +19,17 @@ undo_mounts() {
   [ -z "$loop" ] || losetup -d "$loop" || true
   loop=
 }
-# What waits for the server ends first.
-trap 'kill -CONT $server_pid 2>/dev/null || true; undo_mounts; cleanup' EXIT
+# What waits for the server ends first, and a loop device with its driver.
+leave() {
+  local tries=0
+  kill -CONT "$server_pid" 2>/dev/null || true
+  undo_mounts
+  while kill -TERM "$streamd_pid" 2>/dev/null && [ $((++tries)) -lt 50 ]; do
+    sleep 0.1
+  done
+  cleanup
+}
+trap leave EXIT
 
 make_loop() {
   loop=$(losetup -f --show --read-only --direct-io=on -o "$first" \
