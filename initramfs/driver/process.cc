@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +21,9 @@
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
+#endif
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
 #endif
 
 namespace bootstream {
@@ -112,6 +116,10 @@ Status BecomeRootStorage(char** argv) {
     return ErrnoError(errno, "PR_SET_IO_FLUSHER");
   }
   return OkStatus();
+}
+
+UniqueFd ForbidHibernation() {
+  return UniqueFd(static_cast<int>(::syscall(SYS_memfd_secret, O_CLOEXEC)));
 }
 
 void UseLittleMemory() {

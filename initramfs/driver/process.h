@@ -36,6 +36,11 @@ Status BecomeRootStorage(char** argv);
 // The part of it that a child does not inherit.
 Status LockMemory();
 
+// Until it is closed everywhere the kernel refuses to hibernate, and offers it
+// to nobody: there is secret memory (memfd_secret(2)).  Not open where the
+// kernel knows none: before Linux 6.5, unless secretmem.enable=1 is said.
+UniqueFd ForbidHibernation();
+
 // One heap for all threads (mallopt(3)): what one frees is the next one's; and
 // stacks that are enough for ours, as locked memory is there whole from the
 // start.  Before there are threads.

@@ -269,7 +269,10 @@ int Run(Options options, char** argv) {
   if (!options.keep && !options.takeover && !options.daemonize) {
     return Work(options, FdStore());
   }
+  // A second map must not wake up.  Every process of ours holds it.
+  UniqueFd hibernation;
   if (options.takeover) {
+    hibernation = ForbidHibernation();
     Status status = BecomeRootStorage(argv);
     if (status) status = LeaveMounts();
     if (status && !options.root.empty()) KeepKernelInSight(options.root);

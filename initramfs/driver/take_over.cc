@@ -18,6 +18,8 @@ namespace {
 
 constexpr auto kLookWhetherSettled = std::chrono::milliseconds(100);
 constexpr int kLooksBeforeNextTry = 300;
+// The boot script's (bootstream_forbid_hibernation).
+constexpr char kNoHibernation[] = "/run/systemd/sleep.conf.d/bootstream.conf";
 
 // From now on this thread sees the machine as its first process does: our own
 // root has neither /dev nor /sys.
@@ -89,6 +91,7 @@ Task<Status> TakeOver::GiveBack() {
   Blocking give = [this] {
     // Who finds no socket finds a disk that has been given back.
     Status given = GiveDiskBack(options_.disk, device_);
+    ::unlink(kNoHibernation);
     ::unlink(options_.control.c_str());
     return given;
   };

@@ -34,9 +34,13 @@ program() { # NAME BODY: a program that notes its call
 panic='' cmdline=''
 : >/run/test/cmdline
 mount --bind /run/test/cmdline /proc/cmdline
+# What init reads after each script.
+mkdir -p /conf
+trap 'umount /conf && rmdir /conf' EXIT
+mount -t tmpfs tmpfs /conf
 boot() {
   echo "BOOT_IMAGE=x ${cmdline}" >/run/test/cmdline
-  rm -rf /run/bootstream /run/net-* /run/systemd
+  rm -rf /run/bootstream /run/net-* /run/systemd /conf/*
   : >/run/test/calls
   if [ -n "$1" ]; then echo "$1"; fi >/run/test/answer
   program streamd "[ \"\$1\" != leave ] || {
@@ -88,6 +92,8 @@ expect 'no anchor' '^goes on$'
 expect_not 'no anchor' '^(modprobe|@streamd|network|panic)'
 [ ! -s /run/test/output ] || { echo 'FAIL: no anchor: not silent'; failed=1; }
 
+[ ! -e /conf/param.conf ] || { echo 'FAIL: no anchor: no resume'; failed=1; }
+
 streaming='{"boots_without_health":0,"committed":false,"disk":"/dev/vdz","found":true,"healthy_once":false,"image":"desk","migration_id":"0123abcd0000000000000000000000ff","network":"","network_needed":true,"phase":"streaming","rollback_wished":false,"warnings":[]}'
 boot "$streaming"
 expect 'streaming' '^modprobe dm_mod$'
@@ -97,6 +103,13 @@ expect 'streaming' '^@streamd run --disk /dev/vdz --frontend auto --takeover --d
 expect 'streaming' '^goes on$'
 grep -q AllowHibernation=no /run/systemd/sleep.conf.d/bootstream.conf ||
   { echo 'FAIL: hibernation is allowed'; failed=1; }
+does_not_resume() { # WHAT: as local-premount/resume would be called
+  # shellcheck disable=SC2016
+  [ "$(resume=/dev/vdz5 noresume='' sh -c \
+    '. /conf/param.conf; echo "$noresume$resume"')" = y ] ||
+    { echo "FAIL: $1: an image of memory wakes up"; failed=1; }
+}
+does_not_resume 'streaming'
 
 # What offers the device.
 lacks=ublk_drv boot "$streaming"
@@ -140,6 +153,9 @@ settled="${streaming/\"phase\":\"streaming\"/\"phase\":\"settled\"}"
 boot "$settled"
 expect 'settled' '^streamd leave --disk /dev/vdz --pubkey /etc/bootstream/pubkey.pem$'
 expect 'settled' '^goes on$'
+does_not_resume 'settled'
+[ ! -e /run/systemd/sleep.conf.d/bootstream.conf ] ||
+  { echo 'FAIL: settled: no hibernation'; failed=1; }
 expect_not 'settled' '^(modprobe|@streamd|network|panic)'
 leave_code=1 boot "$settled"
 expect 'settled, and it cannot leave' '^@streamd run'
@@ -154,6 +170,7 @@ expect_not 'it cannot leave' '^(@streamd|goes on)'
 boot "$streaming" 1
 expect 'driver fails' '^panic bootstream: '
 expect_said 'driver fails' 'the boot stops here, so that nothing is damaged'
+does_not_resume 'driver fails'
 expect_said 'driver fails' 'Code for support: 0123abcd-streaming-0$'
 expect_not 'driver fails' '^goes on$'
 

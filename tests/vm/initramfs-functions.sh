@@ -67,7 +67,7 @@ run_machine() {
   timeout "${machine_seconds:-300}" qemu-system-x86_64 \
     -accel tcg,thread=multi -smp "${machine_processors:-1}" -m 1536 -nodefaults -display none \
     -serial file:"$work/console" -no-reboot -kernel "$work/kernel/vmlinuz" \
-    -initrd "$initrd" -append "console=ttyS0 quiet panic=-1" "$@" </dev/null ||
+    -initrd "$initrd" -append "console=ttyS0 quiet panic=-1 ${machine_arguments:-}" "$@" </dev/null ||
     echo "qemu ended with $?"
   if ! grep -aq '^RESULT passed' "$work/console"; then
     cat "$work/console"

@@ -41,6 +41,11 @@ install(FILES initramfs/systemd/bootstream-backfill.service
   DESTINATION lib/systemd/system)
 install(PROGRAMS initramfs/systemd/system-shutdown
   DESTINATION lib/systemd/system-shutdown RENAME bootstream)
+install(PROGRAMS initramfs/systemd/system-sleep
+  DESTINATION lib/systemd/system-sleep RENAME bootstream)
+install(FILES initramfs/systemd/systemd-suspend.conf
+  DESTINATION lib/systemd/system/systemd-suspend.service.d
+  RENAME bootstream.conf)
 install(FILES bootagent/bootagent.8 initramfs/streamd.8 initramfs/streamctl.8
   DESTINATION share/man/man8)
 install(FILES LICENSE DESTINATION share/doc/bootstream RENAME copyright)
