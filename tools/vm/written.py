@@ -28,6 +28,10 @@ def written_extents(machine):
              if device["device"] == "drive")
     with tempfile.TemporaryDirectory(prefix="written-") as folder:
         path = f"{folder}/nbd"
+        # Only one that changes no more can be exported from a machine that is
+        # off.
+        qmp.command("block-dirty-bitmap-disable", node="drive",
+                    name="written")
         qmp.command("nbd-server-start",
                     addr={"type": "unix", "data": {"path": path}})
         qmp.command("block-export-add", **{
