@@ -9,7 +9,7 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # What the machines may load, in the order of need; each kernel has some of them
 # built in.
 kernel_modules="virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev \
-virtio_pci virtio_blk failover net_failover virtio_net dm-mod nbd ublk_drv loop fuse"
+virtio_pci virtio_blk failover net_failover virtio_net e1000 dm-mod nbd ublk_drv loop fuse"
 # For those who mount something.
 filesystem_modules="crc16 crc32c_generic libcrc32c mbcache jbd2 ext4"
 
@@ -23,6 +23,7 @@ kernel_of() {
       '*/kernel/fs/fuse/*' '*/kernel/fs/ext4/*' '*/kernel/fs/jbd2/*' \
       '*/kernel/fs/mbcache.ko*' '*/kernel/lib/*crc*' '*/kernel/crypto/crc32c*' \
       '*/kernel/drivers/virtio/*' '*/kernel/drivers/net/virtio_net.ko*' \
+      '*/kernel/drivers/net/ethernet/intel/e1000/*' \
       '*/kernel/drivers/net/net_failover.ko*' '*/kernel/net/core/failover.ko*'
   mkdir "$tree/out"
   for module in $kernel_modules $filesystem_modules; do
@@ -37,7 +38,7 @@ kernel_of() {
 # get_kernel RELEASE: vmlinuz and *.ko in $work/kernel.
 get_kernel() {
   mkdir -p "$work/kernel"
-  untar "$(cached_tree "kernel-$1" "modules 5" kernel_of "$1")" "$work/kernel"
+  untar "$(cached_tree "kernel-$1" "modules 6" kernel_of "$1")" "$work/kernel"
   [ -s "$work/kernel/vmlinuz" ] || die "no kernel of $1"
 }
 
