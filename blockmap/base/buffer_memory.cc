@@ -10,6 +10,8 @@
 #include <new>
 #include <utility>
 
+#include "blockmap/base/buffer_reserve.h"
+
 namespace bootstream {
 namespace {
 
@@ -115,6 +117,14 @@ class KeptMemory {
 
 // Trivially destroyed: buffers may outlive any static object.
 constinit KeptMemory kept_memory;
+constinit BufferReserve reserve;
+
+std::byte* Map(size_t bytes) {
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) std::abort();
+  return static_cast<std::byte*>(memory);
+}
 
 }  // namespace
 
@@ -124,18 +134,21 @@ std::byte* TakeBufferMemory(size_t bytes) {
     if (memory == nullptr) std::abort();
     return static_cast<std::byte*>(memory);
   }
+  if (std::byte* memory = reserve.Take(WholeBlocks(bytes))) return memory;
   const Size size(bytes);
   if (std::byte* memory = kept_memory.Take(size)) return memory;
-  void* memory = ::mmap(nullptr, size.bytes(), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) std::abort();
-  return static_cast<std::byte*>(memory);
+  return Map(size.bytes());
 }
 
 void GiveBufferMemory(std::byte* memory, size_t bytes) {
   if (!IsMapped(bytes)) return std::free(memory);
+  if (reserve.Give(memory, WholeBlocks(bytes))) return;
   const Size size(bytes);
   if (!kept_memory.Keep(memory, size)) ::munmap(memory, size.bytes());
+}
+
+void ReserveBufferMemory(size_t bytes) {
+  if (kBufferMemoryIsKept) reserve.Fill(Map(bytes), bytes);
 }
 
 void ReleaseUnusedBufferMemory() {

@@ -180,7 +180,8 @@ void NbdSession::Gone(size_t count, size_t charged_bytes) {
 
 bool NbdSession::HasRoom(size_t bytes) const {
   if (requests_ >= kRequestsMax) return false;
-  return bytes_ == 0 || bytes <= kBytesMax - bytes_;
+  const size_t most = options_.payload_bytes_max;
+  return bytes_ == 0 || (bytes_ <= most && bytes <= most - bytes_);
 }
 
 }  // namespace bootstream

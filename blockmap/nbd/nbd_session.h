@@ -16,6 +16,8 @@ namespace bootstream {
 struct NbdOptions {
   std::string export_name;
   bool read_only = false;
+  // Of the requests under way; a larger one has to be the only one.
+  size_t payload_bytes_max = size_t{64} << 20;
   // Told of each READ when it arrives: bytes, bytes, IoLoop::Now().
   std::function<void(uint64_t offset, uint32_t size, Executor::Duration when)>
       on_read;
@@ -34,7 +36,6 @@ class NbdSession {
     kTransmission,  // size and flags are agreed elsewhere: kernel NBD
   };
   static constexpr size_t kRequestsMax = 128;
-  static constexpr size_t kBytesMax = 64 << 20;
 
   // `loop`, `service` and `options` must outlive the session.
   NbdSession(IoLoop& loop, BlockService& service, const NbdOptions& options,

@@ -19,6 +19,8 @@
 #include <string_view>
 #include <system_error>
 
+#include "blockmap/base/buffer_memory.h"
+
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
 #endif
@@ -29,6 +31,14 @@
 namespace bootstream {
 namespace {
 
+// The largest that mallopt(3) takes: a map of its own would be populated anew
+// each time.
+constexpr int kLargestOnHeap = 32 << 20;
+constexpr int kNeverTrimmed = 1 << 30;
+constexpr int kHeapGrowth = 1 << 20;
+constexpr size_t kHeapReserveBytes = size_t{4} << 20;
+// Three quarters for requests (kReadPayloadBytesMax, kWritePayloadBytesMax).
+constexpr size_t kBufferReserveBytes = size_t{16} << 20;
 constexpr size_t kThreadStackBytes = size_t{512} << 10;
 
 void WriteAll(int fd, std::string_view text) {
@@ -114,6 +124,25 @@ Status BecomeRootStorage(char** argv) {
   }
   if (::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) {
     return ErrnoError(errno, "PR_SET_IO_FLUSHER");
+  }
+  return OkStatus();
+}
+
+void ReserveMemory() {
+  ::mallopt(M_MMAP_THRESHOLD, kLargestOnHeap);
+  ::mallopt(M_TRIM_THRESHOLD, kNeverTrimmed);
+  ::mallopt(M_TOP_PAD, kHeapGrowth);
+  void* volatile heap = std::malloc(kHeapReserveBytes);
+  std::free(heap);
+  ReserveBufferMemory(kBufferReserveBytes);
+}
+
+Status RunFirst() {
+  sched_param parameter{};
+  parameter.sched_priority = 1;
+  if (::sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &parameter) !=
+      0) {
+    return ErrnoError(errno, "SCHED_RR");
   }
   return OkStatus();
 }

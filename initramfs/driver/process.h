@@ -36,6 +36,16 @@ Status BecomeRootStorage(char** argv);
 // The part of it that a child does not inherit.
 Status LockMemory();
 
+// For whoever serves swap: a kernel that waits for us to write pages out has
+// none for us.  Buffers and heap as they are wanted under way are there from
+// now on, and are not given back.  REQUIRES: LockMemory; once.
+void ReserveMemory();
+// This thread, but none that it starts, goes before all ordinary ones
+// (SCHED_RR, sched(7)).  It needs little of a processor; and of the pages that
+// the kernel keeps back for itself it may have a part: those of sockets, pipes,
+// requests, files in /run (ALLOC_MIN_RESERVE in mm/page_alloc.c).
+Status RunFirst();
+
 // Until it is closed everywhere the kernel refuses to hibernate, and offers it
 // to nobody: there is secret memory (memfd_secret(2)).  Not open where the
 // kernel knows none: before Linux 6.5, unless secretmem.enable=1 is said.

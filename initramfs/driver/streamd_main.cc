@@ -22,12 +22,12 @@
 #include "initramfs/driver/control_server.h"
 #include "initramfs/driver/driver.h"
 #include "initramfs/driver/process.h"
+#include "initramfs/driver/run_options.h"
 #include "initramfs/driver/scan.h"
 #include "initramfs/driver/take_over.h"
 #include "initramfs/driver/worker_disk.h"
 #include "initramfs/keeper/keeper.h"
 #include "initramfs/takeover/takeover.h"
-#include "initramfs/driver/run_options.h"
 #include "initramfs/takeover/udev_state.h"
 
 namespace bootstream {
@@ -174,6 +174,10 @@ Result<UniqueFd> CatchSignals() {
 Result<Outcome> RunInThisProcess(const Options& options, FdStore& kept) {
   if (options.takeover || options.lock_memory) {
     if (auto s = LockMemory(); !s) return s.error();
+    ReserveMemory();
+  }
+  if (options.takeover) {
+    if (auto s = RunFirst(); !s) std::cerr << Sentence(s.error()) << "\n";
   }
   auto signals = CatchSignals();
   if (!signals) return signals.error();

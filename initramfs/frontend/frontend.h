@@ -1,6 +1,7 @@
 #ifndef INITRAMFS_FRONTEND_FRONTEND_H_
 #define INITRAMFS_FRONTEND_FRONTEND_H_
 
+#include <cstddef>
 #include <functional>
 #include <string>
 
@@ -30,6 +31,12 @@ class Frontend {
   // nothing has changed then, and Stop may be called again.
   virtual Task<Status> Stop() = 0;
 };
+
+// What the requests of one device of the kernel that are under way may have of
+// the memory that the driver reserves (ReserveMemory); others wait.  Reads may
+// wait for a server, and what is written then may be memory that others want.
+constexpr size_t kReadPayloadBytesMax = size_t{8} << 20;
+constexpr size_t kWritePayloadBytesMax = size_t{4} << 20;
 
 // A line for the log.
 using LogLine = std::function<void(const std::string& line)>;

@@ -162,7 +162,10 @@ Status Detach(int index, int dev) {
 class NbdFrontend final : public Frontend {
  public:
   NbdFrontend(IoLoop& loop, BlockService& service, NbdFrontendOptions options)
-      : loop_(loop), service_(service), options_(std::move(options)) {}
+      : loop_(loop), service_(service), options_(std::move(options)) {
+    options_.nbd.payload_bytes_max =
+        kReadPayloadBytesMax + kWritePayloadBytesMax;
+  }
 
   Task<Result<std::string>> Start() override {
     Status status = CheckWholeSectors(service_.size_bytes());
@@ -254,7 +257,7 @@ class NbdFrontend final : public Frontend {
 
   IoLoop& loop_;
   BlockService& service_;
-  const NbdFrontendOptions options_;
+  NbdFrontendOptions options_;
   std::unique_ptr<NbdSession> session_;
   int index_ = -1;
   UniqueFd dev_;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "blockmap/base/aligned_buffer.h"
+#include "blockmap/base/async_room.h"
 #include "blockmap/base/types.h"
 #include "initramfs/frontend/helper_thread.h"
 #include "initramfs/frontend/kernel_device.h"
@@ -32,7 +33,6 @@ constexpr std::chrono::seconds kDeathTimeout{120};
 // The timer that ends a dead server's full queue.  Nothing happens when it ends
 // while the server lives.
 constexpr unsigned kDeathNoticeMs = 5000;
-// Together they bound the memory that requests take: 64 MiB.
 constexpr unsigned kQueuesMax = 4;
 constexpr unsigned kRequestsMax = 256;
 constexpr unsigned kQueueDepthMax = 128;
@@ -379,6 +379,7 @@ class UblkFrontend final : public Frontend {
 
   Task<int> CarryRead(off_t data, uint64_t offset, uint64_t size) {
     if (size == 0 || size > kCarriedBytesMax) co_return -EIO;
+    const auto room = co_await read_room_.Take(size);
     auto payload = AlignedBuffer::Unfilled(size);
     const Status done = co_await service_.Read(offset, payload.span());
     if (!done) co_return ErrnoOf(done.error());
@@ -388,6 +389,7 @@ class UblkFrontend final : public Frontend {
 
   Task<int> CarryWrite(off_t data, uint64_t offset, uint64_t size, bool fua) {
     if (size == 0 || size > kCarriedBytesMax) co_return -EIO;
+    const auto room = co_await write_room_.Take(size);
     auto payload = AlignedBuffer::Unfilled(size);
     const ssize_t n = ::pread(fd_.get(), payload.span().data(), size, data);
     if (n != static_cast<ssize_t>(size)) co_return -EIO;
@@ -423,6 +425,8 @@ class UblkFrontend final : public Frontend {
   uint32_t id_ = 0;
   UniqueFd fd_;
   std::vector<Descriptors> queues_;
+  AsyncRoom read_room_{kReadPayloadBytesMax};
+  AsyncRoom write_room_{kWritePayloadBytesMax};
   size_t serving_ = 0;
   bool started_ = false;
   Event ended_;

@@ -64,7 +64,7 @@ migrate
 get_kernel "$release"
 make_initramfs
 machine_processors=2
-machine_seconds=400
+machine_seconds=520
 machine_arguments=no_console_suspend
 # Not virtio's card: 6.12 may send by it before it is there again.
 run_machine "$work/initrd" -m "$memory" \
