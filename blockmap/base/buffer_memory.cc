@@ -118,6 +118,7 @@ class KeptMemory {
 // Trivially destroyed: buffers may outlive any static object.
 constinit KeptMemory kept_memory;
 constinit BufferReserve reserve;
+constinit thread_local bool takes_from_reserve = false;
 
 std::byte* Map(size_t bytes) {
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
@@ -134,7 +135,9 @@ std::byte* TakeBufferMemory(size_t bytes) {
     if (memory == nullptr) std::abort();
     return static_cast<std::byte*>(memory);
   }
-  if (std::byte* memory = reserve.Take(WholeBlocks(bytes))) return memory;
+  if (takes_from_reserve) {
+    if (std::byte* memory = reserve.Take(WholeBlocks(bytes))) return memory;
+  }
   const Size size(bytes);
   if (std::byte* memory = kept_memory.Take(size)) return memory;
   return Map(size.bytes());
@@ -148,7 +151,9 @@ void GiveBufferMemory(std::byte* memory, size_t bytes) {
 }
 
 void ReserveBufferMemory(size_t bytes) {
-  if (kBufferMemoryIsKept) reserve.Fill(Map(bytes), bytes);
+  if (!kBufferMemoryIsKept) return;
+  reserve.Fill(Map(bytes), bytes);
+  takes_from_reserve = true;
 }
 
 void ReleaseUnusedBufferMemory() {

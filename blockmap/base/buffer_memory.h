@@ -36,9 +36,10 @@ constexpr size_t WholeBlocks(size_t bytes) {
 std::byte* TakeBufferMemory(size_t bytes);
 // `bytes` as it was taken with.
 void GiveBufferMemory(std::byte* memory, size_t bytes);
-// From now on buffers come from `bytes` of memory that stays ours, as long as
-// there is room there: nobody waits until the kernel has found some.  Once; at
-// most BufferReserve::kBytesMax.
+// From now on this thread's buffers come from `bytes` of memory that stays
+// ours, as long as there is room there: it does not wait until the kernel has
+// found some.  Any thread may give them back.  Once; at most
+// BufferReserve::kBytesMax.
 void ReserveBufferMemory(size_t bytes);
 // The kernel gets back what has waited since the last call and was not wanted
 // once.

@@ -128,6 +128,7 @@ Task<Outcome> RunDriver(IoLoop& loop, const Options& options, WorkerDisk disk,
   }
   again.reset();
   if (!driver) co_return Outcome{driver.error()};
+  if (options.takeover || options.lock_memory) ReserveMemory();
   auto device = co_await (*driver)->Start(resumed);
   if (!device) co_return Outcome{device.error()};
   takeover.set_device(*device);
@@ -174,7 +175,6 @@ Result<UniqueFd> CatchSignals() {
 Result<Outcome> RunInThisProcess(const Options& options, FdStore& kept) {
   if (options.takeover || options.lock_memory) {
     if (auto s = LockMemory(); !s) return s.error();
-    ReserveMemory();
   }
   if (options.takeover) {
     if (auto s = RunFirst(); !s) std::cerr << Sentence(s.error()) << "\n";
