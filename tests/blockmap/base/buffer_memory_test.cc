@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <set>
+#include <thread>
 #include <vector>
 
 namespace bootstream {
@@ -77,6 +78,27 @@ TEST_F(BufferMemoryTest, NotMoreThan64MibWaits) {
   size_t mapped = 0;
   for (std::byte* memory : all) mapped += IsMapped(memory);
   EXPECT_EQ(mapped, 64u);
+}
+
+// The last: what is reserved stays.
+TEST_F(BufferMemoryTest, WhatIsReservedIsForThisThread) {
+  ReserveBufferMemory(2 * kMib);
+  std::byte* const all = TakeBufferMemory(2 * kMib);
+  std::byte* const more = TakeBufferMemory(kMib);
+  EXPECT_FALSE(all <= more && more < all + 2 * kMib);
+  GiveBufferMemory(more, kMib);
+  std::thread([&] { GiveBufferMemory(all, 2 * kMib); }).join();
+  std::thread([&] {
+    std::byte* const other = TakeBufferMemory(kMib);
+    EXPECT_FALSE(all <= other && other < all + 2 * kMib);
+    GiveBufferMemory(other, kMib);
+  }).join();
+  ReleaseUnusedBufferMemory();
+  ReleaseUnusedBufferMemory();
+  EXPECT_TRUE(IsMapped(all));
+  std::byte* const again = TakeBufferMemory(kMib);
+  EXPECT_EQ(again, all);
+  GiveBufferMemory(again, kMib);
 }
 
 }  // namespace
