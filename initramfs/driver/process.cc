@@ -35,10 +35,10 @@ namespace {
 // each time.
 constexpr int kLargestOnHeap = 32 << 20;
 constexpr int kNeverTrimmed = 1 << 30;
-constexpr int kHeapGrowth = 1 << 20;
-constexpr size_t kHeapReserveBytes = size_t{2} << 20;
+constexpr int kHeapGrowth = 64 << 10;
+constexpr size_t kHeapReserveBytes = size_t{8} << 20;
 // Most of it for requests (kReadPayloadBytesMax, kWritePayloadBytesMax).
-constexpr size_t kBufferReserveBytes = size_t{8} << 20;
+constexpr size_t kBufferReserveBytes = size_t{6} << 20;
 constexpr size_t kThreadStackBytes = size_t{512} << 10;
 
 void WriteAll(int fd, std::string_view text) {

@@ -35,8 +35,8 @@ class Frontend {
 // What the requests of one device of the kernel that are under way may have of
 // the memory that the driver reserves (ReserveMemory); others wait.  Reads may
 // wait for a server, and what is written then may be memory that others want.
-constexpr size_t kReadPayloadBytesMax = size_t{5} << 20;
-constexpr size_t kWritePayloadBytesMax = size_t{2} << 20;
+constexpr size_t kReadPayloadBytesMax = size_t{4} << 20;
+constexpr size_t kWritePayloadBytesMax = size_t{1} << 20;
 
 // A line for the log.
 using LogLine = std::function<void(const std::string& line)>;
