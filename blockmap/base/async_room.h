@@ -9,8 +9,8 @@ namespace bootstream {
 
 // So many units, of which each holder has some; who finds too few waits, first
 // come first served.  One who wants more than there are gets them when nobody
-// holds any.  One thread, as everything in task.h.
-// It outlives its holders, unless none of them ever goes on.
+// holds any.  One thread, as everything in task.h.  It
+// outlives its holders, unless none of them ever goes on.
 class AsyncRoom {
  public:
   explicit AsyncRoom(uint64_t units) : units_(units) {}
